@@ -1,0 +1,44 @@
+"""The ``timelens`` command. One module per sub-command, imported only when it is used.
+
+A command module has ``add_arguments(parser)`` and ``run(args) -> int`` (the exit status); its docstring's first line is
+the help text. Expected failures (``ValueError``, ``OSError``) end in one line on stderr and status 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from timelens_plugins import __version__
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "score": "score result files of TimeLens or lmms-eval under both readings",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of ``timelens``; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="timelens", description="Video temporal grounding: evaluate, inspect, train."
+    )
+    parser.add_argument("--version", action="version", version=f"timelens-plugins {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    chosen = next((a for a in arguments if not a.startswith("-")), None)
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary)
+        if name == chosen:
+            module = importlib.import_module(f"timelens_plugins.cli.{name}")
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    args = parser.parse_args(arguments)
+    try:
+        status: int = args.run(args)
+    except (ValueError, OSError) as error:
+        print(f"timelens {args.command}: {error}", file=sys.stderr)
+        return 2
+    return status
