@@ -15,7 +15,7 @@ REAL_DATA = Path(os.environ.get("TIMELENS_TEST_DATA", Path(__file__).parents[2] 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real clips and annotations, which cannot be redistributed; set TIMELENS_TEST_DATA to point at it."""
+    """Real clips and annotations, which cannot be redistributed; TIMELENS_TEST_DATA says where they are."""
     if not REAL_DATA.is_dir():
         pytest.skip(f"no real data at {REAL_DATA}: set TIMELENS_TEST_DATA")
     return REAL_DATA

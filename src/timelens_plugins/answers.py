@@ -14,11 +14,7 @@ GROUNDING_PROMPT = (
 
 def format_answer(spans: Sequence[SpanLike]) -> str:
     """The training target, one decimal: ``The event happens in 3.5 - 12.0 seconds.``"""
-    return (
-        "The event happens in "
-        + ", ".join(f"{s:.1f} - {e:.1f}" for s, e in map(as_span, spans))
-        + " seconds."
-    )
+    return "The event happens in " + ", ".join(f"{s:.1f} - {e:.1f}" for s, e in map(as_span, spans)) + " seconds."
 
 
 __all__ = ["GROUNDING_PROMPT", "Span", "format_answer"]

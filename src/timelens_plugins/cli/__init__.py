@@ -23,9 +23,7 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``timelens``; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        prog="timelens", description="Video temporal grounding: evaluate, inspect, train."
-    )
+    parser = argparse.ArgumentParser(prog="timelens", description="Video temporal grounding: evaluate, inspect, train.")
     parser.add_argument("--version", action="version", version=f"timelens-plugins {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chosen = next((a for a in arguments if not a.startswith("-")), None)

@@ -115,17 +115,13 @@ def build_processor(family: Family, tokenizer: PreTrainedTokenizerFast | None = 
         return Qwen3VLProcessor(
             Qwen2VLImageProcessor(patch_size=16, size={"shortest_edge": 32 * 32, "longest_edge": 128 * 128}),
             tokenizer,
-            Qwen3VLVideoProcessor(
-                size={"shortest_edge": 2 * 32 * 32, "longest_edge": 64 * 64 * 96}, min_frames=2
-            ),
+            Qwen3VLVideoProcessor(size={"shortest_edge": 2 * 32 * 32, "longest_edge": 64 * 64 * 96}, min_frames=2),
             chat_template=_CHAT_TEMPLATE,
         )
     return Qwen2_5_VLProcessor(
         Qwen2VLImageProcessor(patch_size=14, size={"shortest_edge": 28 * 28, "longest_edge": 112 * 112}),
         tokenizer,
-        Qwen2VLVideoProcessor(
-            patch_size=14, size={"shortest_edge": 2 * 28 * 28, "longest_edge": 64 * 56 * 84}
-        ),
+        Qwen2VLVideoProcessor(patch_size=14, size={"shortest_edge": 2 * 28 * 28, "longest_edge": 64 * 56 * 84}),
         chat_template=_CHAT_TEMPLATE,
     )
 
@@ -188,7 +184,7 @@ def build_model(
         "out_hidden_size": hidden_size,
         "initializer_range": initializer_range,
     }
-    common = {
+    common: dict[str, Any] = {
         "tie_word_embeddings": tie_word_embeddings,
         "image_token_id": token("<|image_pad|>"),
         "video_token_id": token("<|video_pad|>"),
@@ -205,9 +201,7 @@ def build_model(
                 "num_position_embeddings": 64,
                 "deepstack_visual_indexes": list(range(min(vision_depth, layers))),
             }
-            model = Qwen3VLForConditionalGeneration(
-                Qwen3VLConfig(text_config=text, vision_config=vision, **common)
-            )
+            model = Qwen3VLForConditionalGeneration(Qwen3VLConfig(text_config=text, vision_config=vision, **common))
         else:
             if hidden_size != heads * head_dim:
                 raise ValueError(
