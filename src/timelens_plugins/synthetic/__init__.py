@@ -1,4 +1,8 @@
-"""The demo's world: a locally built tokenizer, tiny models from configs, and clips whose events are known.
+"""The demo's world: clips whose events are known, a locally built tokenizer and tiny models from configs.
 
 Nothing here downloads anything. The test suite uses the same models and clips as ``make demo``.
+
+- :mod:`~timelens_plugins.synthetic.world`: scenes from seeds, and their frames
+- :mod:`~timelens_plugins.synthetic.benchmark`: such clips on disk, in the formats of TimeLens-Bench and TimeLens-100K
+- :mod:`~timelens_plugins.synthetic.tiny`: tiny random checkpoints of both model families
 """

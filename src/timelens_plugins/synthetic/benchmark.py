@@ -1,0 +1,186 @@
+"""Synthetic data on disk, in the formats of the real sets: TimeLens-Bench to evaluate on, TimeLens-100K to train on.
+
+Benchmark::
+
+    FOLDER/{charades,activitynet,qvhighlights}-timelens.json   {"<id>": {"duration", "spans", "queries"}}, whole seconds
+    FOLDER/videos/<subset>/<id>.mp4
+
+Training set::
+
+    FOLDER/timelens-100k.jsonl     {"source", "video_path", "duration", "events": [{"query", "span": [[start, end]]}]}
+    FOLDER/videos/<video_path>     video_path = "<source>/<id>.mp4"
+
+Both are functions of their arguments alone. Every clip has its own seed, so a run that was interrupted continues where
+it stopped, a larger set begins with the smaller one, and several processes may write the same folder at once.
+``world.json`` keeps the arguments: writing other data into the same folder is an error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+from timelens_plugins.synthetic.mp4 import write_mp4
+from timelens_plugins.synthetic.world import Event, Scene, Split, WorldConfig, make_scene, render
+
+__all__ = ["SUBSETS", "write_benchmark", "write_training_set"]
+
+SUBSETS: dict[str, WorldConfig] = {
+    "charades": WorldConfig(durations=(12, 14), actors=(2, 2), noise=10.0),
+    "activitynet": WorldConfig(durations=(16, 20), actors=(2, 3)),
+    "qvhighlights": WorldConfig(durations=(14, 18), actors=(3, 3), noise=18.0),
+}
+"""The three subsets: short clips with few events, long ones, and crowded ones."""
+
+FORMAT = 1  # raised when the same arguments begin to give other data
+_SPLIT_SEEDS: dict[Split, int] = {"heldout": 1, "train": 2, "pretrain": 3}
+
+
+def write_benchmark(
+    folder: str | Path,
+    clips: int | Mapping[str, int] = 20,
+    *,
+    seed: int = 0,
+    queries: int = 3,
+    size: int = 128,
+    fps: float = 8.0,
+    progress: bool = True,
+) -> Path:
+    """Write a benchmark of held-out scenes in TimeLens-Bench's layout.
+
+    Args:
+        folder: created where missing; the value for ``TIMELENS_BENCH_DIR``.
+        clips: videos a subset, for all three or by name (a subset left out is not written).
+        seed: of the whole set.
+        queries: at most so many a video.
+        size: side of the square frame in pixels.
+        fps: frame rate of the videos.
+        progress: show a progress bar.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: unknown subset, or the folder holds other data.
+    """
+    counts = dict(clips) if isinstance(clips, Mapping) else dict.fromkeys(SUBSETS, clips)
+    _check_subsets(counts)
+    folder = Path(folder)
+    _claim(folder, "timelens-bench", seed=seed, queries=queries, size=size, fps=fps)
+    with tqdm(total=sum(counts.values()), desc="benchmark clips", unit="clip", disable=not progress) as bar:
+        for subset, count in counts.items():
+            rows: dict[str, Any] = {}
+            videos = folder / "videos" / subset
+            for index in range(count):
+                name, scene, events = _clip(subset, "heldout", seed, index, queries)
+                _write_video(videos / f"{name}.mp4", scene, size, fps)
+                rows[name] = {
+                    "duration": scene.duration,
+                    "spans": [[int(e.span.start), int(e.span.end)] for e in events],
+                    "queries": [e.query for e in events],
+                }
+                bar.update()
+            _write_text(folder / f"{subset}-timelens.json", json.dumps(rows, indent=1) + "\n")
+    return folder
+
+
+def write_training_set(
+    folder: str | Path,
+    clips: int | Mapping[str, int] = 200,
+    *,
+    seed: int = 0,
+    queries: int = 3,
+    size: int = 128,
+    fps: float = 8.0,
+    progress: bool = True,
+) -> Path:
+    """Write training scenes in TimeLens-100K's layout; arguments as :func:`write_benchmark`.
+
+    Clips of the subsets' three kinds take turns, so that any first part of the file is a fair sample. The source of a
+    row names its kind: ``synthetic_charades`` and so on.
+
+    Returns:
+        The annotation file.
+    """
+    counts = dict(clips) if isinstance(clips, Mapping) else dict.fromkeys(SUBSETS, clips)
+    _check_subsets(counts)
+    folder = Path(folder)
+    _claim(folder, "timelens-100k", seed=seed, queries=queries, size=size, fps=fps)
+    rows: list[str] = []
+    with tqdm(total=sum(counts.values()), desc="training clips", unit="clip", disable=not progress) as bar:
+        for subset, index in _in_turn(counts):
+            name, scene, events = _clip(subset, "train", seed, index, queries)
+            source = f"synthetic_{subset}"
+            _write_video(folder / "videos" / source / f"{name}.mp4", scene, size, fps)
+            row = {
+                "source": source,
+                "video_path": f"{source}/{name}.mp4",
+                "duration": scene.duration,
+                "events": [{"query": e.query, "span": [list(e.span)]} for e in events],
+            }
+            rows.append(json.dumps(row) + "\n")
+            bar.update()
+    annotations = folder / "timelens-100k.jsonl"
+    _write_text(annotations, "".join(rows))
+    return annotations
+
+
+def _clip(subset: str, split: Split, seed: int, index: int, queries: int) -> tuple[str, Scene, list[Event]]:
+    """The clip's id, its scene and the chosen events, in random order."""
+    entropy = [seed, _SPLIT_SEEDS[split], list(SUBSETS).index(subset), index]
+    scene = make_scene(entropy, SUBSETS[subset], split=split)
+    events = scene.events
+    order = np.random.default_rng([*entropy, 1]).permutation(len(events))[:queries]
+    return f"{split}-{subset}-{seed}-{index:05d}", scene, [events[i] for i in order]
+
+
+def _in_turn(counts: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+    for index in range(max(counts.values(), default=0)):
+        yield from ((subset, index) for subset, count in counts.items() if index < count)
+
+
+def _check_subsets(counts: Mapping[str, int]) -> None:
+    if unknown := counts.keys() - SUBSETS.keys():
+        raise ValueError(f"unknown subset {sorted(unknown)}; known: {', '.join(SUBSETS)}")
+    if bad := {name: count for name, count in counts.items() if count < 1}:
+        raise ValueError(f"a subset needs at least one clip, got {bad}")
+
+
+def _claim(folder: Path, kind: str, **arguments: Any) -> None:
+    """Note what the folder holds, or check that it holds the same."""
+    folder.mkdir(parents=True, exist_ok=True)
+    world = {name: asdict(config) for name, config in SUBSETS.items()}
+    wanted = json.loads(json.dumps({"format": FORMAT, "kind": kind, **arguments, "world": world}))
+    path = folder / "world.json"
+    if not path.exists():
+        _write_text(path, json.dumps(wanted, indent=1) + "\n")
+        return
+    try:
+        present = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error}); delete the folder or choose another") from error
+    if present != wanted:
+        names = sorted(k for k in wanted.keys() | present.keys() if wanted.get(k) != present.get(k))
+        raise ValueError(f"{folder} holds synthetic data made with another {', '.join(names)}: choose another folder")
+
+
+def _write_video(path: Path, scene: Scene, size: int, fps: float) -> None:
+    if not path.exists():  # it gets its name only when complete
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_mp4(path, render(scene, size=size, fps=fps), fps)
+
+
+def _write_text(path: Path, text: str) -> None:
+    handle, part = tempfile.mkstemp(prefix=f".{path.name}-", suffix=".part", dir=path.parent)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(part, 0o644)
+    os.replace(part, path)
