@@ -1,0 +1,49 @@
+"""One prefill and one training forward for everything that shares a prompt. Needs torch and transformers only.
+
+The answers of a video model are short and its prompts long. A group of completions, or several queries about one
+video, share all of the prompt; here the shared part is computed once, and log-probabilities and gradients equal those
+of the plain repeated batch. Works with Qwen2.5-VL and Qwen3-VL, on sdpa or flash attention, with PEFT, DDP, FSDP2,
+autocast and gradient checkpointing.
+
+A group of completions, as in GRPO::
+
+    prompt = Prompt.from_inputs(processor(text=[text], videos=[frames], video_metadata=[metadata], return_tensors="pt"))
+    prompt = encode_vision(model, prompt)  # the frozen part of the tower, once for rollout and training
+    [completions] = generate_group(model, prompt, generation_config, completions=8)
+    scores = log_probs(model, PromptTree.group(prompt, completions), temperature=1.0)
+    loss = -sum(a * lp.sum() for a, lp in zip(advantages, scores.split()))
+
+All queries of a video in one row, as in supervised fine-tuning::
+
+    shared, queries = share_prompt([Prompt.from_inputs(processor(...)) for query in ...])
+    tree = PromptTree.of_queries(shared, [(q, [answer]) for q, answer in zip(queries, answers)])
+    loss = -log_probs(model, tree).log_probs.mean()
+
+Several queries about a video, as in evaluation::
+
+    answers = generate_group(model, shared, greedy, queries=queries)  # answers[i][0] is the answer to queries[i]
+"""
+
+from timelens_plugins.shared_prefix.acceleration import VisionAcceleration, accelerate_vision
+from timelens_plugins.shared_prefix.attention import install, uninstall
+from timelens_plugins.shared_prefix.features import VisionFeatures
+from timelens_plugins.shared_prefix.generation import generate_group
+from timelens_plugins.shared_prefix.logprobs import BranchScores, log_probs
+from timelens_plugins.shared_prefix.tree import Branch, Prompt, PromptTree, share_prompt
+from timelens_plugins.shared_prefix.vision import encode_vision
+
+__all__ = [
+    "Branch",
+    "BranchScores",
+    "Prompt",
+    "PromptTree",
+    "VisionAcceleration",
+    "VisionFeatures",
+    "accelerate_vision",
+    "encode_vision",
+    "generate_group",
+    "install",
+    "log_probs",
+    "share_prompt",
+    "uninstall",
+]
