@@ -12,7 +12,8 @@ It overrides these methods of transformers' ``ProcessorMixin``; everything else 
   was trained with; here the pair belongs to the placeholder.
 - ``apply_chat_template``: the parent lets keys with value None turn texts into videos, and decodes paths by
   torchcodec only.
-- saving and loading: the settings travel in ``processor_config.json``.
+- saving and loading: the settings travel in ``processor_config.json``; see ``signpost`` for programs without this
+  package.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
@@ -30,6 +32,7 @@ from timelens_plugins.timestamps import encodings
 from timelens_plugins.timestamps.encodings import Encoding, check_encoding, check_timestamp_format
 from timelens_plugins.timestamps.messages import WINDOW_KEYS, Message, build_messages, sampling_keys, strip_none
 from timelens_plugins.timestamps.overlay import draw_overlays
+from timelens_plugins.timestamps.signpost import auto_map, write_signpost
 from timelens_plugins.timestamps.video_inputs import TimedFrames, timed_videos
 from timelens_plugins.video import FrameSampling, VideoClip, sample_frames
 
@@ -131,10 +134,20 @@ class InterleavedTimestampsMixin(ProcessorMixin):
         return given
 
     def to_dict(self) -> dict[str, Any]:
-        """The parent's, with the sampling fields as a dict."""
+        """The parent's, with the sampling fields as a dict and the way to this class."""
         saved: dict[str, Any] = super().to_dict()
-        saved["frame_sampling"] = asdict(self.frame_sampling)
-        return saved
+        return saved | {"frame_sampling": asdict(self.frame_sampling), "auto_map": auto_map(type(self))}
+
+    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> Any:
+        """The parent's, and a file that tells programs without this package what to do."""
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_signpost(folder, type(self))
+        return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: Any = "AutoProcessor") -> None:
+        """Nothing to do: the parent's would copy this package's source into every saved folder."""
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Self:  # type: ignore[override]
