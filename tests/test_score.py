@@ -50,7 +50,7 @@ def test_annotations_make_missing_answers_count(capsys: pytest.CaptureFixture[st
     # Two more annotations of IoU 0: 1.5 / 7 and 1.767123 / 8.
     assert (official[2], official[3], official[7]) == ("7", "4", "21.4")
     assert (exact[1], exact[2], exact[6]) == ("8", "4", "22.1")
-    assert "2 annotations without an answer" in out
+    assert "annotations without an answer, counted with IoU 0: 2" in out
     assert "video 'DDDDD', query 'a cat jumps', span [2, 8]" in out
     report = json.loads(written.read_text())
     assert [(s["reading"], s["missing"], round(s["miou"], 6)) for s in report["scores"]] == [
@@ -95,10 +95,10 @@ def test_disagreements_are_shown(capsys: pytest.CaptureFixture[str], tmp_path: P
     keyed = {f"{i}.mp4>>>q>>>[[2, 6]]": {"timestamps": [[3, 6]], "answers": answer} for i in range(7)}
     file.write_text(json.dumps(keyed | {"z.mp4>>>q>>>[[2, 6]]": {"timestamps": [], "answers": answer}}))
     _, out, _ = score(capsys, file, "--json", tmp_path / "out.json")
-    assert "7 stored predictions are not the first span of the answer; what is stored counts" in out
+    assert "stored predictions that are not the first span of the answer: 7; what is stored counts" in out
     assert f"row 1: stored [3, 6], answer [2, 6]: {answer!r}" in out
     assert "… and 2 more" in out
-    assert "1 predictions were not stored" in out
+    assert "predictions not stored and read from the answer: 1" in out
     assert len(json.loads((tmp_path / "out.json").read_text())["files"][0]["disagreements"]) == 7
     _, again, _ = score(capsys, file, "--reparse", "--reading", "exact")
     assert cells(again.splitlines()[1])[7] == "100.0"
@@ -109,9 +109,18 @@ def test_differing_duplicates_are_shown(capsys: pytest.CaptureFixture[str], tmp_
     row = '"a.mp4>>>q>>>[[0, 10]]": {"timestamps": [[0, %d]], "answers": "0 - %d seconds"}'
     (tmp_path / "r.json").write_text("{" + ", ".join(row % (end, end) for end in (5, 5, 8)) + "}")
     _, out, _ = score(capsys, tmp_path / "r.json")
-    assert "2 duplicates were answered differently; the last answer counts in the official reading" in out
+    assert "duplicates answered differently (the last answer counts in the official reading): 2" in out
     assert cells(out.splitlines()[1])[7] == "80.0"
     assert cells(out.splitlines()[2])[6] == "60.0"
+
+
+def test_videos_left_out_of_an_evaluation_are_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "20260101_samples_timelens_bench_charades.jsonl"
+    rows = [json.loads(line) | {"missing_videos": {"count": 3}} for line in LMMS.read_text().splitlines()]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    _, out, _ = score(capsys, file)
+    assert "videos absent from the evaluation and left out of it: 3 (with --annotations" in out
+    assert cells(out.splitlines()[1])[0] == "timelens_bench_charades"
 
 
 @pytest.mark.parametrize(

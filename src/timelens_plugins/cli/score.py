@@ -105,6 +105,7 @@ class _Input:
     samples: Sequence[Sample]
     disagreements: Sequence[Disagreement]
     read_from_answer: int
+    videos_left_out: int
     reparse: bool
     annotations: Path | None = None
     repeated: int = 0
@@ -113,7 +114,7 @@ class _Input:
 
 def _read(file: Path, annotations: Path | None, reparse: bool) -> _Input:
     results = load_results(file, reparse=reparse)
-    common = (results.disagreements, results.read_from_answer, reparse)
+    common = (results.disagreements, results.read_from_answer, results.videos_left_out, reparse)
     if annotations is None:
         return _Input(file, results.format, results.samples, *common)
     try:
@@ -200,16 +201,19 @@ def _notes(scored: _Input) -> list[str]:
         notes.append(f"annotations {scored.loaded}")
     missing = [s for s in scored.samples if s.status == "missing"]
     if missing:
-        notes.append(f"{len(missing)} annotations without an answer count with IoU 0:" + _some(missing))
+        notes.append(f"annotations without an answer, counted with IoU 0: {len(missing)}" + _some(missing))
     if scored.repeated:
-        notes.append(f"{scored.repeated} annotations repeat an earlier one and share its answer")
+        notes.append(f"annotations that share the answer of an earlier duplicate: {scored.repeated}")
     differing = evaluate(scored.samples, "official").duplicates_differing
     if differing:
+        notes.append(f"duplicates answered differently (the last answer counts in the official reading): {differing}")
+    if scored.videos_left_out:
         notes.append(
-            f"{differing} duplicates were answered differently; the last answer counts in the official reading"
+            f"videos absent from the evaluation and left out of it: {scored.videos_left_out}"
+            + ("" if scored.annotations else " (with --annotations their annotations count as missing)")
         )
     if scored.read_from_answer:
-        notes.append(f"{scored.read_from_answer} predictions were not stored and are read from the answer")
+        notes.append(f"predictions not stored and read from the answer: {scored.read_from_answer}")
     if scored.disagreements:
         counts = "what the answer says counts" if scored.reparse else "what is stored counts (--reparse for the answer)"
         examples = "".join(
@@ -218,7 +222,7 @@ def _notes(scored: _Input) -> list[str]:
         )
         count = len(scored.disagreements)
         notes.append(
-            f"{count} stored predictions are not the first span of the answer; {counts}:{examples}{_more(count)}"
+            f"stored predictions that are not the first span of the answer: {count}; {counts}{examples}{_more(count)}"
         )
     return notes
 
@@ -251,6 +255,7 @@ def _as_json(rows: Sequence[tuple[str, Sequence[Scores]]], inputs: Sequence[_Inp
                 "annotations": None if scored.annotations is None else str(scored.annotations),
                 "reparse": scored.reparse,
                 "read_from_answer": scored.read_from_answer,
+                "videos_left_out": scored.videos_left_out,
                 "annotations_sharing_an_answer": scored.repeated,
                 "disagreements": [asdict(d) for d in scored.disagreements],
                 "missing": [

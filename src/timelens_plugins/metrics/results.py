@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ __all__ = ["Disagreement", "ResultFile", "load_results"]
 Format: TypeAlias = Literal["timelens", "lmms-eval"]
 SEPARATOR = ">>>"
 OWN_METRIC = "mIoU"  # of this package's tasks: a dict with everything a sample needs
+MISSING_METRIC = "missing_videos"  # of this package's tasks: {"count": how many videos were absent}
 UPSTREAM_METRIC = "timelens_mIOU"  # of lmms-eval's own `timelens` task: {"<video>>>><query>>>><spans>": answer}
 
 
@@ -52,6 +54,7 @@ class ResultFile:
         samples: one per row, repeated keys included.
         disagreements: rows where stored prediction and answer differ (``reparse`` says which of them counts).
         read_from_answer: rows without a stored prediction in which our parser found a span.
+        videos_left_out: annotated videos that were absent and therefore not evaluated, as this package's tasks log it.
     """
 
     path: Path
@@ -59,6 +62,7 @@ class ResultFile:
     samples: tuple[Sample, ...]
     disagreements: tuple[Disagreement, ...]
     read_from_answer: int
+    videos_left_out: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ class _Row:
     settled: bool  # the row's writer has parsed the answer: no stored prediction means that there was none
     answer: str | None
     missing: bool = False
+    videos_left_out: int = 0
     subset: str = ""
     duration: float | None = None
 
@@ -114,7 +119,8 @@ def load_results(path: str | Path, *, reparse: bool = False) -> ResultFile:
     entries = _entries(path)
     is_keyed = SEPARATOR in next(iter(entries[0][1]), "")
     parse_row = _timelens_row if is_keyed else _lmms_eval_row
-    samples, disagreements, read, documents = [], [], 0, dict[Any, int]()
+    samples, disagreements, documents = [], [], dict[str, int]()
+    read = left_out = 0
     for number, entry in entries:
         try:
             row = parse_row(number, entry)
@@ -124,13 +130,14 @@ def load_results(path: str | Path, *, reparse: bool = False) -> ResultFile:
         except _Fault as error:
             raise ValueError(f"{path}: row {number}, {error}") from None
         samples.append(sample)
+        left_out = max(left_out, row.videos_left_out)
         if row.stored is not None or row.settled:
             if row.answer is not None and not row.missing and not _same(row.stored, parsed):
                 disagreements.append(Disagreement(number, row.stored, parsed, row.answer))
         elif parsed is not None:
             read += 1
     file_format: Format = "timelens" if is_keyed else "lmms-eval"
-    return ResultFile(path, file_format, tuple(samples), tuple(disagreements), read)
+    return ResultFile(path, file_format, tuple(samples), tuple(disagreements), read, left_out)
 
 
 def _entries(path: Path) -> list[tuple[int, dict[str, Any]]]:
@@ -142,7 +149,7 @@ def _entries(path: Path) -> list[tuple[int, dict[str, Any]]]:
     if not text.strip():
         raise ValueError(f"{path}: the file is empty")
     try:
-        whole = json.loads(text, object_pairs_hook=_object)
+        whole = _parse(text)
     except json.JSONDecodeError as error:
         lines = list(_lines(path, text, error))
     else:
@@ -164,13 +171,24 @@ def _lines(path: Path, text: str, whole_file_error: json.JSONDecodeError) -> Ite
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     for i, (number, line) in enumerate(lines):
         try:
-            yield number, json.loads(line, object_pairs_hook=_object)
+            yield number, _parse(line)
         except json.JSONDecodeError as error:
             if i == 0:  # not even one line is JSON: this is a json file with a fault
                 e = whole_file_error
                 raise ValueError(f"{path}: not JSON: {e.msg} at line {e.lineno}, column {e.colno}") from None
             cut = "; the file seems cut off" if i == len(lines) - 1 else ""
             raise ValueError(f"{path}: line {number} is not JSON: {error.msg} at column {error.colno}{cut}") from None
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except RecursionError:
+        raise json.JSONDecodeError("nested too deeply", text, 0) from None
+    except json.JSONDecodeError:
+        raise
+    except ValueError as error:  # a number of thousands of digits
+        raise json.JSONDecodeError(str(error), text, 0) from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -245,7 +263,15 @@ def _own_row(number: int, entry: dict[str, Any]) -> _Row:
         missing=item["status"] == "missing",
         subset=subset,
         duration=duration,
+        videos_left_out=_left_out(entry.get(MISSING_METRIC)),
     )
+
+
+def _left_out(item: Any) -> int:
+    count = item.get("count", 0) if isinstance(item, dict) else 0
+    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        raise _Fault(f"field '{MISSING_METRIC}.count': expected a number of videos, got {_short(count)}")
+    return count
 
 
 def _upstream_row(number: int, item: dict[str, Any]) -> _Row:
@@ -258,7 +284,7 @@ def _upstream_row(number: int, item: dict[str, Any]) -> _Row:
     return _Row(number, video, query, target, None, settled=False, answer=answer, subset=subset)
 
 
-def _refuse_second(documents: dict[Any, int], number: int, entry: dict[str, Any]) -> None:
+def _refuse_second(documents: dict[str, int], number: int, entry: dict[str, Any]) -> None:
     document = json.dumps(entry["doc_id"])
     if document in documents:
         raise _Fault(
@@ -339,7 +365,7 @@ def _pair(value: Any, field: str) -> tuple[float, float]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _refuse_repeated(value: dict[str, Any]) -> None:
