@@ -16,6 +16,7 @@ from timelens_plugins import __version__
 __all__ = ["main"]
 
 COMMANDS = {
+    "demo": "run the whole line on synthetic clips and a tiny model",
     "score": "score result files of TimeLens or lmms-eval under both readings",
 }
 

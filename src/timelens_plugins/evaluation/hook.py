@@ -1,7 +1,7 @@
 """Makes lmms-eval find our tasks without a flag, and check their videos before it loads a model.
 
-lmms-eval 0.7 looks for tasks in its own folder and in ``--include_path`` only. :func:`install` therefore wraps two of its
-functions, each with the smallest possible change:
+lmms-eval 0.7 looks for tasks in its own folder and in ``--include_path`` only. :func:`install` therefore wraps two of
+its functions, each with the smallest possible change:
 
 - ``TaskManager.initialize_tasks`` also indexes our folder; a name that is taken stays with its owner, and is reported;
 - ``evaluator.simple_evaluate`` first checks that the videos of the requested tasks of ours exist. Upstream loads the
@@ -56,7 +56,7 @@ def _wrap_task_manager(module: ModuleType) -> None:
             taken = index.setdefault(name, entry)
             if taken.get("yaml_path") != entry.get("yaml_path"):
                 self.logger.warning(
-                    f"timelens-plugins: the task name '{name}' belongs to {taken.get('yaml_path')}; ours is not available."
+                    f"timelens-plugins: task name '{name}' belongs to {taken.get('yaml_path')}; ours is not available."
                 )
         return index
 

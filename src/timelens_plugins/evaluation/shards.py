@@ -1,7 +1,7 @@
 """Unpacks TimeLens-Bench's video archives into a folder of videos: once, safely, resumable, one process at a time.
 
-Only regular files with a video's suffix are written, under their base name, so nothing can leave the target folder whatever
-an archive's member names say; links and devices are refused.
+Only regular files with a video's suffix are written, under their base name, so nothing can leave the target folder
+whatever an archive's member names say; links and devices are refused.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 def unpack_shards(shards: Path, videos: Path) -> int:
     """Write the videos of every archive in ``shards`` to ``videos``; returns how many files were written.
 
-    An archive that was unpacked completely leaves a marker and is not read again, unless its size or time changed. Files are
-    written under a temporary name and renamed, so a kill leaves no half video.
+    An archive that was unpacked completely leaves a marker and is not read again, unless its size or time changed.
+    Files are written under a temporary name and renamed, so a kill leaves no half video.
 
     Raises:
         ValueError: an archive that is broken, or holds a link, a device or two members with one name.
@@ -62,7 +62,9 @@ def _unpack(archive: Path, videos: Path) -> int:
                 if member.isdir():
                     continue
                 if not member.isreg():
-                    raise ValueError(f"{archive}: member '{member.name}' is a link or a device; only files are unpacked")
+                    raise ValueError(
+                        f"{archive}: member '{member.name}' is a link or a device; only files are unpacked"
+                    )
                 name = PurePosixPath(member.name).name
                 if not name.lower().endswith(VIDEO_SUFFIXES) or name.startswith("."):
                     logger.info("%s: '%s' is not a video and stays packed", archive, member.name)
@@ -71,11 +73,22 @@ def _unpack(archive: Path, videos: Path) -> int:
                     raise ValueError(f"{archive}: '{names[name]}' and '{member.name}' would both become {name}")
                 names[name] = member.name
                 _write(tar, member, videos / name)
+            _check_end(tar)
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.filename is not None:  # the target folder, not the archive
             raise
         raise ValueError(f"{archive} cannot be read ({error}); fetch it again") from error
     return len(names)
+
+
+def _check_end(tar: tarfile.TarFile) -> None:
+    """tarfile takes a cut-off header for the end of the archive; a real end is a block of zeros, and a whole stream."""
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)
+    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("the archive is cut off")
+    while tar.fileobj.read(1 << 20):  # a compressed stream checks its own end
+        pass
 
 
 def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:

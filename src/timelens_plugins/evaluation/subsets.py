@@ -129,7 +129,8 @@ def _root(subset: Subset, setting: str | None) -> Path:
         return root
     if subset.root != "TIMELENS_BENCH_DIR":
         raise FileNotFoundError(
-            f"{subset.task} needs {subset.root}: a folder with {subset.annotations[0]} and the videos in {subset.videos[0]}/"
+            f"{subset.task} needs {subset.root}: a folder with {subset.annotations[0]} "
+            f"and the videos in {subset.videos[0]}/"
         )
     from huggingface_hub import snapshot_download
 
@@ -138,8 +139,8 @@ def _root(subset: Subset, setting: str | None) -> Path:
     except Exception as error:
         raise FileNotFoundError(
             f"{subset.task}: TIMELENS_BENCH_DIR is not set and {HUB_DATASET} could not be fetched from the hub "
-            f"({type(error).__name__}: {error}). Set TIMELENS_BENCH_DIR to a folder with {subset.annotations[0]} and the "
-            f"videos in {subset.videos[0]}/ or their archives in {subset.shards}/."
+            f"({type(error).__name__}: {error}). Set TIMELENS_BENCH_DIR to a folder with {subset.annotations[0]} "
+            f"and the videos in {subset.videos[0]}/ or their archives in {subset.shards}/."
         ) from error
 
 
@@ -164,7 +165,9 @@ def _with_videos(subset: Subset, loaded: LoadedMoments, root: Path, allow_missin
     if empty:
         raise ValueError(f"{subset.task}: {_some(empty)} of zero bytes; fetch again")
     if missing and not (allow_missing and found):
-        remedy = "" if allow_missing else " To evaluate the others and have these counted, set TIMELENS_ALLOW_MISSING=1."
+        remedy = (
+            "" if allow_missing else " To evaluate the others and have these counted, set TIMELENS_ALLOW_MISSING=1."
+        )
         raise FileNotFoundError(
             f"{subset.task}: {_some(list(missing.values()))} missing, with {missing_moments} of {len(loaded)} "
             f"annotations.{remedy}"

@@ -1,7 +1,7 @@
 """The functions that the task YAML files name: rows out of annotations, prompt and video of a row, scores of an answer.
 
-Every sample's metric is a dict, so that ``--log_samples`` (which drops the row itself) keeps what a reader needs: the video
-(the cluster of standard errors), query, target and predicted span, and whether the answer could be read.
+Every sample's metric is a dict, so that ``--log_samples`` (which drops the row itself) keeps what a reader needs: the
+video (the cluster of standard errors), query, target and predicted span, and whether the answer could be read.
 """
 
 from __future__ import annotations
@@ -64,9 +64,7 @@ def doc_to_visual(doc: Row) -> list[str | dict[str, Any]]:
     """The video's path; with its window in seconds where the moment is one of a longer video."""
     if doc["video_start"] is None and doc["video_end"] is None:
         return [doc["video"]]
-    return [
-        {"type": "video", "url": doc["video"], "video_start": doc["video_start"], "video_end": doc["video_end"]}
-    ]
+    return [{"type": "video", "url": doc["video"], "video_start": doc["video_start"], "video_end": doc["video_end"]}]
 
 
 def doc_to_text(doc: Row, lmms_eval_specific_kwargs: Mapping[str, Any] | None = None) -> str:
