@@ -78,7 +78,11 @@ def test_frames_show_the_events_and_nothing_else() -> None:
 
 
 def test_shapes_differ_at_the_resolution_a_tiny_model_sees() -> None:
-    masks = {shape: coverage(shape, (0.5, 0.5), 0.15, 32) for shape in SHAPES}
+    masks = {}
+    for shape in SHAPES:
+        rows, columns, share = coverage(shape, (0.5, 0.5), 0.15, 32)
+        masks[shape] = np.zeros((32, 32))
+        masks[shape][rows, columns] = share
     areas = [m.sum() for m in masks.values()]
     assert max(areas) < 1.5 * min(areas)
     for a in SHAPES:
@@ -87,6 +91,7 @@ def test_shapes_differ_at_the_resolution_a_tiny_model_sees() -> None:
                 assert abs(masks[a] - masks[b]).sum() > 0.15 * masks[a].sum()
     with pytest.raises(ValueError, match="unknown shape 'star'"):
         coverage("star", (0.5, 0.5), 0.15, 32)
+    assert coverage("circle", (1.5, 0.5), 0.15, 32)[2].size == 0  # outside the frame
 
 
 def test_splits_share_neither_casts_nor_timelines() -> None:

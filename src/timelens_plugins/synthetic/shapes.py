@@ -25,11 +25,14 @@ COLORS: dict[str, tuple[int, int, int]] = {
 SHAPES: tuple[str, ...] = ("circle", "square", "triangle", "cross")
 
 _SUBSAMPLES = 4  # per pixel and axis: edges are smooth, as those of a larger picture scaled down
+_REACH = 1.1  # of the widest shapes, in radii
 _TEXTURE_CELLS = 24  # noise cells along one period of the background
 _TEXTURE_PERIOD = 1.5  # in frame sides
 
 
-def coverage(shape: str, center: tuple[float, float], radius: float, size: int) -> NDArray[np.float32]:
+def coverage(
+    shape: str, center: tuple[float, float], radius: float, size: int
+) -> tuple[slice, slice, NDArray[np.float32]]:
     """How much of each pixel a shape covers.
 
     Args:
@@ -39,27 +42,38 @@ def coverage(shape: str, center: tuple[float, float], radius: float, size: int) 
         size: side of the square frame in pixels.
 
     Returns:
-        Shares in 0..1 of shape ``(size, size)``.
+        The rows and columns of the frame that the shape touches, and the covered shares in 0..1 of these pixels. All
+        are empty for a shape outside the frame.
 
     Raises:
         ValueError: unknown shape.
     """
-    axis = (np.arange(size * _SUBSAMPLES, dtype=np.float32) + 0.5) / (size * _SUBSAMPLES)
-    x, y = (axis - center[0])[None, :] / radius, (axis - center[1])[:, None] / radius
+    if shape not in SHAPES:
+        raise ValueError(f"unknown shape {shape!r}; known: {', '.join(SHAPES)}")
+    columns, rows = (_touched(middle, _REACH * radius, size) for middle in center)
+    x, y = (
+        (np.arange(part.start * _SUBSAMPLES, part.stop * _SUBSAMPLES, dtype=np.float32) + 0.5) / (size * _SUBSAMPLES)
+        for part in (columns, rows)
+    )
+    x, y = (x - center[0])[None, :] / radius, (y - center[1])[:, None] / radius
     if shape == "circle":
         inside = x * x + y * y <= 1
     elif shape == "square":
         inside = (abs(x) <= 0.88) & (abs(y) <= 0.88)
     elif shape == "triangle":  # upright: apex at the top, base at the bottom
         height = (y + 1) / 2
-        inside = (height >= 0) & (height <= 1) & (abs(x) <= 1.1 * height)
-    elif shape == "cross":  # a plus sign
-        inside = ((abs(x) <= 0.36) & (abs(y) <= 1.1)) | ((abs(y) <= 0.36) & (abs(x) <= 1.1))
-    else:
-        raise ValueError(f"unknown shape {shape!r}; known: {', '.join(SHAPES)}")
-    parts = inside.reshape(size, _SUBSAMPLES, size, _SUBSAMPLES)
+        inside = (height >= 0) & (height <= 1) & (abs(x) <= _REACH * height)
+    else:  # a plus sign
+        inside = ((abs(x) <= 0.36) & (abs(y) <= _REACH)) | ((abs(y) <= 0.36) & (abs(x) <= _REACH))
+    parts = inside.reshape(rows.stop - rows.start, _SUBSAMPLES, columns.stop - columns.start, _SUBSAMPLES)
     share: NDArray[np.float32] = parts.mean(axis=(1, 3), dtype=np.float32)
-    return share
+    return rows, columns, share
+
+
+def _touched(middle: float, reach: float, size: int) -> slice:
+    low, high = math.floor((middle - reach) * size), math.ceil((middle + reach) * size)
+    low, high = min(max(low, 0), size), min(max(high, 0), size)
+    return slice(low, high)
 
 
 def drifting_noise(

@@ -232,29 +232,30 @@ def _draw_cast(rng: np.random.Generator, config: WorldConfig, times: Sequence[_T
     return tuple(actors)
 
 
-def render(scene: Scene, *, size: int = 128, fps: float = 8.0) -> NDArray[np.uint8]:
-    """Frames of a scene at times ``0, 1 / fps, 2 / fps, …`` before its end.
+def render(
+    scene: Scene, *, size: int = 128, fps: float = 8.0, times: NDArray[np.float64] | None = None
+) -> NDArray[np.uint8]:
+    """Frames of a scene.
 
     Args:
         size: side of the square frame, in pixels.
-        fps: frames per second; at a multiple of 2 every event starts and ends on a frame.
+        fps: frames per second, from 0 to before the scene's end; at a multiple of 2 every event starts and ends on a
+            frame.
+        times: seconds of the frames to draw instead, shape ``(frames,)``.
 
     Returns:
         RGB of shape ``(frames, size, size, 3)``.
     """
     if size < 8 or not fps > 0:
         raise ValueError(f"a scene needs at least 8 pixels a side and a positive frame rate, got {size} and {fps}")
-    times = np.arange(round(scene.duration * fps)) / fps
+    if times is None:
+        times = np.arange(round(scene.duration * fps)) / fps
     video = drifting_noise(np.random.default_rng(scene.background_seed), times, size, scene.noise)
     for actor in scene.actors:
         for frames, center, radius in _states(actor, times):
-            mask = coverage(actor.shape, center, radius, size)
-            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-            if not frames.size or not rows.size:
-                continue
-            box = np.ix_(frames, rows, columns)
-            share = mask[np.ix_(rows, columns)][None, :, :, None]
-            video[box] += share * (np.array(actor.tint, np.float32) - video[box])
+            rows, columns, share = coverage(actor.shape, center, radius, size)
+            behind = video[frames, rows, columns]
+            video[frames, rows, columns] = behind + share[:, :, None] * (np.array(actor.tint, np.float32) - behind)
     clipped: NDArray[np.uint8] = np.clip(np.round(video), 0, 255).astype(np.uint8)
     return clipped
 
