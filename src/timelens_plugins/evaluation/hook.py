@@ -1,14 +1,15 @@
-"""Makes lmms-eval find our tasks without a flag, and check their videos before it loads a model.
+"""Makes lmms-eval find our tasks without a flag, check their videos before it loads a model, and fail with a status.
 
-lmms-eval 0.7 looks for tasks in its own folder and in ``--include_path`` only. :func:`install` therefore wraps two of
-its functions, each with the smallest possible change:
+lmms-eval 0.7 looks for tasks in its own folder and in ``--include_path`` only. :func:`install` therefore wraps three
+of its functions, each with the smallest possible change:
 
 - ``TaskManager.initialize_tasks`` also indexes our folder; a name that is taken stays with its owner, and is reported;
-- ``evaluator.simple_evaluate`` first checks that the videos of the requested tasks of ours exist. Upstream loads the
-  model first, and its command line turns every exception into exit status 0; for our tasks a failure exits with 1.
+- ``ModelRegistryV2.get_model_class``, the first thing an evaluation calls, checks that the videos of those requested
+  tasks that are ours exist: upstream looks at tasks only once the model is loaded;
+- ``evaluator.simple_evaluate``: the command line turns every exception into exit status 0; with tasks of ours it is 1.
 
-Modules not imported yet are wrapped right after their import, so that installing costs nothing (importing
-``lmms_eval.tasks`` takes seconds, and would be circular where the entry point is loaded).
+``lmms_eval.tasks`` is wrapped right after its import, because importing it where the entry point is loaded would take
+seconds and be circular.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import importlib.machinery
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 from timelens_plugins.locations import shipped_folder
@@ -27,28 +28,72 @@ from timelens_plugins.locations import shipped_folder
 __all__ = ["install"]
 
 _WRAPPED = "_timelens_plugins"
+_TASKS = "lmms_eval.tasks"
 
 
 def install() -> None:
-    """Wrap now what is imported, and the rest when it is; calling it again changes nothing."""
-    for name, wrap in _WRAPS.items():
-        module = sys.modules.get(name)
-        if module is not None:
-            wrap(module)
-    if not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
+    """Wrap now what is imported, and ``lmms_eval.tasks`` when it is; calling it again changes nothing."""
+    from lmms_eval.models.registry_v2 import ModelRegistryV2
+
+    _replace(ModelRegistryV2, "get_model_class", _checking_tasks)
+    if (tasks := sys.modules.get(_TASKS)) is not None and hasattr(tasks, "TaskManager"):
+        _wrap_task_manager(tasks)
+    elif not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
         sys.meta_path.insert(0, _AfterImport())
 
 
-def _wrap_task_manager(module: ModuleType) -> None:
-    manager = getattr(module, "TaskManager", None)
-    if manager is None:  # the module is still being imported; its own import runs the wrap again
-        return
-    upstream = manager.initialize_tasks
-    if hasattr(upstream, _WRAPPED):
-        return
+def _replace(owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Put ``wrap(function)`` in the place of a function, once."""
+    upstream = getattr(owner, name)
+    if not hasattr(upstream, _WRAPPED):
+        wrapped = functools.wraps(upstream)(wrap(upstream))
+        setattr(wrapped, _WRAPPED, True)
+        setattr(owner, name, wrapped)
 
-    @functools.wraps(upstream)
+
+def _checking_tasks(upstream: Callable[..., Any]) -> Callable[..., Any]:
+    def get_model_class(self: Any, *args: Any, **kwargs: Any) -> Any:
+        # Upstream hands over the model's name only; the tasks are known to the evaluation that asks for it.
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and not ("tasks" in frame.f_locals and frame.f_code.co_name == "simple_evaluate"):
+            frame = frame.f_back
+        if frame is not None and (ours := _our_tasks(frame.f_locals["tasks"])):
+            from timelens_plugins.evaluation.subsets import check_tasks
+
+            check_tasks(ours)
+        return upstream(self, *args, **kwargs)
+
+    return get_model_class
+
+
+def _failing_with_status(upstream: Callable[..., Any]) -> Callable[..., Any]:
+    def simple_evaluate(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return upstream(*args, **kwargs)
+        except Exception as error:
+            if kwargs.get("cli_args") is None or not _our_tasks(kwargs.get("tasks")):
+                raise
+            traceback.print_exc()
+            print(f"\ntimelens-plugins: the evaluation failed. {error}", file=sys.stderr, flush=True)
+            raise SystemExit(1) from error
+
+    return simple_evaluate
+
+
+def _our_tasks(tasks: Any) -> list[str]:
+    named = [tasks] if isinstance(tasks, str) else [task for task in tasks or [] if isinstance(task, str)]
+    return [task for task in named if task.startswith(("timelens_bench", "timelens_original"))]
+
+
+def _wrap_task_manager(module: ModuleType) -> None:
+    _replace(module.TaskManager, "initialize_tasks", _indexing_our_folder)
+
+
+def _indexing_our_folder(upstream: Callable[..., Any]) -> Callable[..., Any]:
     def initialize_tasks(self: Any, include_path: Any = None, include_defaults: bool = True) -> dict[str, Any]:
+        # The first moment of an evaluation at which lmms_eval.evaluator is certain to be imported completely.
+        if evaluator := sys.modules.get("lmms_eval.evaluator"):
+            _replace(evaluator, "simple_evaluate", _failing_with_status)
         index: dict[str, Any] = upstream(self, include_path=include_path, include_defaults=include_defaults)
         if not include_defaults:  # the caller wants its own folders and nothing else
             return index
@@ -60,55 +105,16 @@ def _wrap_task_manager(module: ModuleType) -> None:
                 )
         return index
 
-    setattr(initialize_tasks, _WRAPPED, True)
-    manager.initialize_tasks = initialize_tasks
-
-
-def _wrap_simple_evaluate(module: ModuleType) -> None:
-    upstream = getattr(module, "simple_evaluate", None)
-    if upstream is None or hasattr(upstream, _WRAPPED):
-        return
-
-    @functools.wraps(upstream)
-    def simple_evaluate(*args: Any, **kwargs: Any) -> Any:
-        from timelens_plugins.evaluation.subsets import SUBSETS, check_tasks
-
-        tasks = kwargs.get("tasks", args[2] if len(args) > 2 else None) or []
-        ours = [
-            task for task in tasks if isinstance(task, str) and (task in SUBSETS or task.startswith(_GROUP_PREFIXES))
-        ]
-        if not ours:
-            return upstream(*args, **kwargs)
-        from_command_line = kwargs.get("cli_args") is not None
-        try:
-            check_tasks(ours)
-            return upstream(*args, **kwargs)
-        except Exception as error:
-            if not from_command_line:
-                raise
-            if not isinstance(error, (FileNotFoundError, ValueError)):
-                traceback.print_exc()
-            print(f"timelens-plugins: {error}", file=sys.stderr, flush=True)
-            raise SystemExit(1) from error
-
-    setattr(simple_evaluate, _WRAPPED, True)
-    module.simple_evaluate = simple_evaluate  # type: ignore[attr-defined]
-
-
-_GROUP_PREFIXES = ("timelens_bench", "timelens_original")
-_WRAPS: dict[str, Callable[[ModuleType], None]] = {
-    "lmms_eval.tasks": _wrap_task_manager,
-    "lmms_eval.evaluator": _wrap_simple_evaluate,
-}
+    return initialize_tasks
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):
-    """Finds the modules of ``_WRAPS`` as the other finders do, with a loader that wraps them once they ran."""
+    """Finds ``lmms_eval.tasks`` as the other finders do, with a loader that wraps it once it ran."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname not in _WRAPS:
+        if fullname != _TASKS:
             return None
         for finder in sys.meta_path:
             if finder is self:
@@ -132,4 +138,4 @@ class _WrappingLoader(importlib.abc.Loader):
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self._loader
         self._loader.exec_module(module)
-        _WRAPS[module.__name__](module)
+        _wrap_task_manager(module)

@@ -46,7 +46,8 @@ class TimeLens(lmms):
         device_map: as transformers' ``from_pretrained``, instead of ``device``.
         dtype: of the weights: ``auto`` (the checkpoint's), ``float32``, ``bfloat16``, ``float16``.
         attn_implementation: as transformers' ``from_pretrained``.
-        batch_size: answers decoded at the same time; they belong to one video.
+        batch_size: answers decoded at the same time, all about one video. On the command line it has a flag of its own,
+            ``--batch_size``.
         share_prefill: prefill a video once for all its questions.
         encoding: how the model is told times, see :mod:`timelens_plugins.timestamps`; default: the saved processor's.
         prompt: template with ``{query}``, or a file that holds one, instead of the task's text (rows need ``query``).

@@ -107,7 +107,7 @@ def load_subset(task: str) -> SubsetMoments:
 def _load(subset: Subset, root_setting: str | None, allow_missing: bool) -> SubsetMoments:
     root = _root(subset, root_setting)
     annotations = _annotations(subset, root)
-    loaded = load_moments(annotations, format=subset.format)
+    loaded = load_moments(annotations, format=subset.format, source=annotations.stem)
     logger.info("%s: %s", subset.task, loaded.report.summary())
     if subset.shards:
         unpack_shards(root / subset.shards, root / subset.videos[0])

@@ -78,8 +78,11 @@ def doc_to_target(doc: Row) -> str:
 
 
 def process_results(doc: Row, results: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Scores of one answer, in percent, under both readings (see :mod:`timelens_plugins.metrics`)."""
-    parsed = parse_answer(results[0], query=doc["query"], duration=doc["duration"])
+    """Scores of one answer, in percent, under both readings (see :mod:`timelens_plugins.metrics`).
+
+    Answers are read without the clip's duration: the protocol does not cut predictions that overrun it.
+    """
+    parsed = parse_answer(results[0], query=doc["query"])
     predicted = parsed.spans[0] if parsed.spans else None
     target = tuple(Span(*span) for span in doc["spans"])
     sample = {

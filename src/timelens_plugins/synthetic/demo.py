@@ -46,7 +46,8 @@ def run_lmms_eval(checkpoint: Path, benchmark: Path, results: Path, *, max_new_t
     command = [
         str(Path(sys.executable).with_name("lmms-eval")),
         *("--model", "timelens"),
-        *("--model_args", f"pretrained={checkpoint},device=cpu,batch_size=4"),
+        *("--model_args", f"pretrained={checkpoint},device=cpu"),
+        *("--batch_size", "4"),
         *("--tasks", "timelens_bench"),
         *("--gen_kwargs", f"max_new_tokens={max_new_tokens}"),
         *("--log_samples", "--output_path", str(results)),

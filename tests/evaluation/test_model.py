@@ -1,0 +1,262 @@
+"""The model ``timelens``: what reaches the network, and what it refuses."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+os.environ["FORCE_QWENVL_VIDEO_READER"] = "decord"
+
+from lmms_eval.api.instance import Instance
+
+from timelens_plugins.answers import GROUNDING_PROMPT
+from timelens_plugins.evaluation.model import TimeLens
+from timelens_plugins.inference.engine import question_prompts
+from timelens_plugins.video import VideoError, sample_frames
+
+CLIPS = {"3MSZA": "person turn a light on", "OHOFG": "person sitting down in a chair"}
+
+
+def load(checkpoint: Path, **options: Any) -> TimeLens:
+    return TimeLens(pretrained=str(checkpoint), device="cpu", **options)
+
+
+def requests_for(model: TimeLens, docs: list[dict[str, Any]], **generation: Any) -> list[Instance]:
+    """Requests as lmms-eval makes them for chat models."""
+    model.task_dict["task"] = {"test": docs}
+
+    def messages(doc: dict[str, Any]) -> list[dict[str, Any]]:
+        return [
+            {"role": "user", "content": [{"type": "video", "url": doc["video"]}, {"type": "text", "text": doc["text"]}]}
+        ]
+
+    generation = {"max_new_tokens": 8, "until": []} | generation
+    return [
+        Instance(
+            request_type="generate_until",
+            arguments=("", messages, generation, n, "task", "test"),
+            idx=0,
+            metadata={"task": "task", "doc_id": n, "repeats": 1},
+        )
+        for n in range(len(docs))
+    ]
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_inputs_equal_the_official_pipelines(
+    family: str, clip: str, tiny_checkpoints: dict[str, Path], real_data: Path
+) -> None:
+    """qwen-vl-utils with the official settings, and the stock processor with the placeholder of transformers 4.57."""
+    from qwen_vl_utils import process_vision_info
+    from transformers import AutoProcessor
+
+    patch = {"qwen3_vl": 16, "qwen2_5_vl": 14}[family]
+    path = str(real_data / "charades" / f"{clip}.mp4")
+    text = GROUNDING_PROMPT.format(query=CLIPS[clip])
+    part = {"type": "video", "video": path, "fps": 2.0, "min_pixels": 64 * (2 * patch) ** 2, "max_frames": 768}
+    part["total_pixels"] = 14336 * (2 * patch) ** 2
+    messages = [{"role": "user", "content": [part, {"type": "text", "text": text}]}]
+    stock = AutoProcessor.from_pretrained(tiny_checkpoints[family])
+    chat = stock.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    if family == "qwen3_vl":
+        chat = chat.replace("<|vision_start|><|video_pad|><|vision_end|>", "<|video_pad|>")
+    _, videos, _ = process_vision_info(
+        messages, return_video_kwargs=True, image_patch_size=patch, return_video_metadata=True
+    )
+    [(frames, metadata)] = videos
+    expected = stock(
+        text=[chat],
+        videos=[frames],
+        video_metadata=[metadata],
+        do_resize=False,
+        do_sample_frames=False,
+        return_tensors="pt",
+    )
+
+    model = load(tiny_checkpoints[family])
+    [prompt] = question_prompts(model.processor, sample_frames(path, model.processor.frame_sampling), [text])
+    assert torch.equal(prompt.input_ids, expected["input_ids"][0])
+    assert torch.equal(prompt.mm_token_type_ids, expected["mm_token_type_ids"][0])
+    assert torch.equal(prompt.vision["pixel_values_videos"], expected["pixel_values_videos"])
+    assert torch.equal(prompt.vision["video_grid_thw"], expected["video_grid_thw"])
+    decoded = model.processor.tokenizer.decode(prompt.input_ids)
+    if family == "qwen3_vl":
+        fps, step, first = {"3MSZA": (30.0, 929 / 61, 0.2), "OHOFG": (9.533, 334 / 69, 0.3)}[clip]
+        middle = (round(step * 20) + round(step * 21)) / 2 / fps
+        assert decoded.startswith(f"<|im_start|>user\n<{first} seconds><|vision_start|><|video_pad|>")
+        assert f"<|vision_end|><{middle:.1f} seconds><|vision_start|>" in decoded
+    else:
+        frames_used = {"3MSZA": 62, "OHOFG": 70}[clip]
+        length = {"3MSZA": 930 / 30, "OHOFG": 335 / 9.533}[clip]
+        [seconds] = torch.as_tensor(prompt.vision["second_per_grid_ts"]).tolist()
+        assert seconds == pytest.approx(2 * length / frames_used, rel=1e-3)
+
+
+@pytest.fixture
+def questions(benchmark_folder: Path) -> list[dict[str, Any]]:
+    videos = sorted((benchmark_folder / "videos" / "charades").iterdir())
+    return [
+        {"video": str(video), "text": GROUNDING_PROMPT.format(query=query), "query": query}
+        for query in ("a red circle appears", "the blue square leaves")
+        for video in videos
+    ]
+
+
+def test_answers_equal_stock_generate_in_any_grouping(
+    family: str, tiny_checkpoints: dict[str, Path], questions: list[dict[str, Any]]
+) -> None:
+    model = load(tiny_checkpoints[family], total_tokens=256, batch_size=2)
+    answers = [r.text for r in model.generate_until(requests_for(model, questions))]
+    for shared in (True, False):
+        other = load(tiny_checkpoints[family], total_tokens=256, batch_size=1, share_prefill=shared)
+        assert [r.text for r in other.generate_until(requests_for(other, questions))] == answers
+    for question, answer in zip(questions, answers, strict=True):
+        clip = sample_frames(question["video"], model.processor.frame_sampling)
+        parts = [{"type": "video", "video": clip}, {"type": "text", "text": question["text"]}]
+        inputs = model.processor.apply_chat_template(
+            [{"role": "user", "content": parts}],
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            add_generation_prompt=True,
+        )
+        output = model.model.generate(**inputs, max_new_tokens=8, do_sample=False)
+        new = output[0, inputs["input_ids"].shape[1] :]
+        assert model.processor.decode(new, skip_special_tokens=True) == answer
+
+
+def test_stop_strings_cut_the_answer(tiny_checkpoints: dict[str, Path], questions: list[dict[str, Any]]) -> None:
+    model = load(tiny_checkpoints["qwen3_vl"], total_tokens=256)
+    [whole] = model.generate_until(requests_for(model, questions[:1]))
+    stop = whole.text[3:5]
+    [cut] = model.generate_until(requests_for(model, questions[:1], until=[stop]))
+    assert cut.text == whole.text[: whole.text.index(stop)]
+
+
+def test_a_prompt_of_ones_own_and_a_system_turn_reach_the_model(
+    tiny_checkpoints: dict[str, Path], questions: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from timelens_plugins.inference import engine
+
+    seen: list[str] = []
+    generate = engine.generate_group
+
+    def recording(network: Any, shared: Any, *args: Any, queries: Any, **kwargs: Any) -> Any:
+        seen.append(model.processor.tokenizer.decode(torch.cat([shared.input_ids, queries[0]])))
+        return generate(network, shared, *args, queries=queries, **kwargs)
+
+    monkeypatch.setattr(engine, "generate_group", recording)
+    model = load(
+        tiny_checkpoints["qwen3_vl"],
+        total_tokens=256,
+        prompt="When: {query}?",
+        system_prompt="Be brief.",
+        encoding="native",
+    )
+    model.generate_until(requests_for(model, questions[:1]))
+    assert "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n<0" in seen[0]
+    assert seen[0].endswith("<|vision_end|>When: a red circle appears?<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_a_killed_run_continues_from_its_journal(
+    tiny_checkpoints: dict[str, Path], questions: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    def start() -> TimeLens:
+        return load(tiny_checkpoints["qwen3_vl"], total_tokens=256, journal=str(tmp_path))
+
+    model = start()
+    complete = [r.text for r in model.generate_until(requests_for(model, questions))]
+    [path] = tmp_path.iterdir()
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:3]) + lines[3][:10])  # settings, two answers, half of the third
+    again = start()
+    asked: list[int] = []
+    answerer = again._answerer
+
+    def counting(generation: Any) -> Any:
+        made = answerer(generation)
+        answer = made.answer
+        made.answer = lambda wanted: (asked.append(len(wanted)), answer(wanted))[1]
+        return made
+
+    again._answerer = counting  # type: ignore[method-assign]
+    assert [r.text for r in again.generate_until(requests_for(again, questions))] == complete
+    assert asked == [2]
+    other = load(tiny_checkpoints["qwen3_vl"], total_tokens=128, journal=str(tmp_path))
+    with pytest.raises(ValueError, match="total_tokens: 256 there, 128 here"):
+        other.generate_until(requests_for(other, questions))
+
+
+def test_a_broken_video_stops_the_run_or_is_reported(
+    tiny_checkpoints: dict[str, Path], questions: list[dict[str, Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(Path(questions[0]["video"]).read_bytes()[:600])
+    docs = [questions[0], questions[0] | {"video": str(broken)}]
+    model = load(tiny_checkpoints["qwen3_vl"], total_tokens=256)
+    with pytest.raises(VideoError, match=r"broken\.mp4"):
+        model.generate_until(requests_for(model, docs))
+    model = load(tiny_checkpoints["qwen3_vl"], total_tokens=256, on_bad_video="skip")
+    good, bad = model.generate_until(requests_for(model, docs))
+    assert (bool(good.text), bad.text) == (True, "")
+    assert "broken.mp4" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtype": "int8"}, "dtype"),
+        ({"on_bad_video": "swap"}, "on_bad_video"),
+        ({"batch_size": "auto"}, "batch_size"),
+        ({"encoding": "morse"}, "encoding"),
+        ({"fps": 0}, "fps"),
+        ({"prompt": "no placeholder"}, "query"),
+        ({"share_prefill": "maybe"}, "share_prefill"),
+    ],
+)
+def test_values_out_of_range_are_named(
+    options: dict[str, Any], message: str, tiny_checkpoints: dict[str, Path]
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        load(tiny_checkpoints["qwen3_vl"], **options)
+
+
+def test_an_unknown_argument_is_named(tiny_checkpoints: dict[str, Path]) -> None:
+    with pytest.raises(TypeError, match="frames_per_second"):
+        TimeLens.create_from_arg_string(f"pretrained={tiny_checkpoints['qwen3_vl']},frames_per_second=2")
+
+
+def test_an_unknown_model_type_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llava"}')
+    (tmp_path / "processor_config.json").write_text('{"processor_class": "LlavaProcessor"}')
+    with pytest.raises(ValueError, match=r"llava|LlavaProcessor"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([{"type": "text", "text": "when?"}], "one video, got 0"),
+        ([{"type": "image", "url": "x.png"}, {"type": "text", "text": "when?"}], "type 'image'"),
+    ],
+)
+def test_other_kinds_of_questions_are_refused(
+    content: list[dict[str, str]], message: str, tiny_checkpoints: dict[str, Path]
+) -> None:
+    model = load(tiny_checkpoints["qwen3_vl"])
+    [request] = requests_for(model, [{}])
+    request.arguments = (request.args[0], lambda doc: [{"role": "user", "content": content}], *request.args[2:])
+    with pytest.raises(ValueError, match=message):
+        model.generate_until([request])
+
+
+def test_unknown_generation_settings_are_named(
+    tiny_checkpoints: dict[str, Path], questions: list[dict[str, Any]]
+) -> None:
+    model = load(tiny_checkpoints["qwen3_vl"])
+    with pytest.raises(ValueError, match="beams_of_light"):
+        model.generate_until(requests_for(model, questions[:1], beams_of_light=4))
