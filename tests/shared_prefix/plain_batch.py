@@ -47,7 +47,7 @@ def image_prompt(processor: ProcessorMixin, images: int = 3, text: str = "when?"
 
 
 def random_tokens(n: int, seed: int) -> Tensor:
-    return torch.randint(20, 280, (n,), generator=torch.Generator().manual_seed(seed))
+    return torch.randint(20, 260, (n,), generator=torch.Generator().manual_seed(seed))
 
 
 def group(prompt: Prompt, lengths: Sequence[int] = (7, 1, 4, 5), seed: int = 0) -> PromptTree:

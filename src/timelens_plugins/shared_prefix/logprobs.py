@@ -131,8 +131,8 @@ def _scoring_head(head: nn.Module, row: PackedRow, scale: float, entropy: bool, 
                 parts.append(checkpoint(piece, hidden, targets, use_reentrant=False))
             else:
                 parts.append(piece(hidden, targets))
-        log_p, entropies = (torch.cat(values) for values in zip(*parts, strict=True))
-        return torch.complex(log_p, entropies)[None]
+        log_p, entropies = (torch.cat(values)[None] for values in zip(*parts, strict=True))
+        return torch.complex(log_p, entropies)
 
     head.forward = forward
     try:

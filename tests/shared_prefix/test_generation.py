@@ -1,0 +1,157 @@
+"""Shared rollouts give the tokens of transformers' own generate on the repeated batch."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from plain_batch import image_prompt, random_tokens, repeated_inputs, video_prompt
+from transformers import GenerationConfig, PreTrainedTokenizerFast
+
+from timelens_plugins.shared_prefix import Prompt, PromptTree, encode_vision, generate_group, log_probs, share_prompt
+from timelens_plugins.synthetic.tiny import build_model
+
+
+@pytest.fixture(scope="module")
+def model(family: str, tokenizer: PreTrainedTokenizerFast) -> Any:
+    """Sharper logits, so that greedy answers depend on the video."""
+    return build_model(family, tokenizer).double()
+
+
+def config(model: Any, **options: Any) -> GenerationConfig:
+    vision = [model.config.image_token_id, model.config.video_token_id]
+    return GenerationConfig(**{"max_new_tokens": 12, "do_sample": False, "suppress_tokens": vision} | options)
+
+
+def stock(model: Any, prompt: Prompt, settings: GenerationConfig, rows: int) -> list[list[int]]:
+    """The plain repeated batch, each row up to its first end-of-sequence token."""
+    inputs = repeated_inputs(prompt, rows)
+    output = model.generate(**inputs, attention_mask=torch.ones_like(inputs["input_ids"]), generation_config=settings)[
+        :, len(prompt) :
+    ].tolist()
+    ends = settings.eos_token_id or model.generation_config.eos_token_id
+    ends = [ends] if isinstance(ends, int) else ends
+    cut = [next((i + 1 for i, t in enumerate(row) if t in ends), len(row)) for row in output]
+    return [row[:n] for row, n in zip(output, cut, strict=True)]
+
+
+def lists(groups: list[list[torch.Tensor]]) -> list[list[list[int]]]:
+    return [[c.tolist() for c in completions] for completions in groups]
+
+
+@pytest.mark.parametrize("frames", [4, 20])
+def test_greedy_equals_stock_generate(model: Any, processor: Any, frames: int) -> None:
+    """A long video too: there, text positions of Qwen2.5-VL are far from the largest position of the video."""
+    prompt, settings = video_prompt(processor, frames=frames), config(model)
+    expected = stock(model, prompt, settings, 1)
+    assert len(set(expected[0])) > 2, "an answer, not one token over and over"
+    for given in (prompt, encode_vision(model, prompt)):
+        assert lists(generate_group(model, given, settings, completions=3)) == [expected * 3]
+    assert lists(generate_group(model, prompt, settings, completions=3, max_rows=2)) == [expected * 3]
+    images = image_prompt(processor)
+    assert lists(generate_group(model, images, settings)) == [stock(model, images, settings, 1)]
+
+
+def test_sampling_equals_stock_generate_under_the_same_seed(model: Any, processor: Any) -> None:
+    prompt = video_prompt(processor)
+    settings = config(model, do_sample=True, temperature=1.2, top_k=0)
+    torch.manual_seed(3)
+    free = stock(model, prompt, settings, 5)
+    ends = [free[0][4], free[2][7]]  # stop rows at different places
+    settings.eos_token_id = ends
+    torch.manual_seed(3)
+    expected = stock(model, prompt, settings, 5)
+    torch.manual_seed(3)
+    found = lists(generate_group(model, prompt, settings, completions=5))
+    assert found == [expected]
+    assert len({len(row) for row in expected}) > 1
+
+
+def test_several_queries_of_one_video(model: Any, processor: Any) -> None:
+    """Queries of different lengths, one prefill: the answers each gets alone, and nothing remembered between calls."""
+    settings = config(model)
+    prompts = [
+        video_prompt(processor, frames=24, text=t) for t in ("when?", "when does the red ring appear?", "0 1 2 3")
+    ]
+    shared, queries = share_prompt(prompts)
+    assert len({len(q) for q in queries}) > 1
+    expected = [stock(model, p, settings, 1) for p in prompts]
+    rows: list[int] = []
+    hook = model.model.language_model.register_forward_pre_hook(
+        lambda module, args, kwargs: rows.append(kwargs["inputs_embeds"].shape[:2].numel()), with_kwargs=True
+    )
+    found = generate_group(model, shared, settings, queries=queries)
+    hook.remove()
+    assert lists(found) == expected
+    assert rows[0] == len(shared), "one prefill of the shared part"
+    assert sum(rows[1:]) < len(shared) * len(prompts)
+    twice = generate_group(model, shared, settings, queries=queries, completions=2, max_rows=4)
+    assert lists(twice) == [e * 2 for e in expected]
+
+
+def test_rollout_and_training_agree(model: Any, processor: Any) -> None:
+    """Greedy tokens are the most probable ones in the training forward: same ids, same positions, same video."""
+    shared, queries = share_prompt([video_prompt(processor, frames=16, text=t) for t in ("when?", "where is it")])
+    settings = config(model)
+    answers = generate_group(model, shared, settings, queries=queries)
+    tree = PromptTree.of_queries(shared, zip(queries, answers, strict=True))
+    with torch.no_grad():
+        found = log_probs(model, tree).split()
+    for query, [answer], picked in zip(queries, answers, found, strict=True):
+        ids = torch.cat([shared.input_ids, query, answer])
+        full = Prompt(ids, torch.cat([shared.mm_token_type_ids, ids.new_zeros(len(ids) - len(shared))]), shared.vision)
+        with torch.no_grad():
+            logits = model(**repeated_inputs(full, 1)).logits[0, -len(answer) - 1 : -1]
+        expected = torch.log_softmax(logits, -1).gather(-1, answer[:, None])[:, 0]
+        torch.testing.assert_close(picked, expected, rtol=1e-9, atol=1e-9)
+        logits[:, settings.suppress_tokens] = -torch.inf
+        assert torch.equal(logits.argmax(-1), answer)
+
+
+def test_training_mode_and_checkpointing_are_left_as_they_were(model: Any, processor: Any) -> None:
+    """In training mode checkpointing would drop the cache silently."""
+    prompt, settings = video_prompt(processor), config(model)
+    expected = stock(model, prompt, settings, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    model.model.visual.eval()
+    try:
+        assert lists(generate_group(model, prompt, settings)) == [expected]
+        assert model.training
+        assert model.model.language_model.layers[0].training
+        assert not model.model.visual.training
+    finally:
+        model.gradient_checkpointing_disable()
+        model.eval()
+
+
+def test_a_prompt_of_one_token(model: Any) -> None:
+    prompt = Prompt(random_tokens(1, 0), torch.zeros(1, dtype=torch.long))
+    assert lists(generate_group(model, prompt, config(model), completions=2)) == [
+        stock(model, prompt, config(model), 2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "message"),
+    [
+        ({"num_beams": 2}, {}, "num_beams"),
+        ({"num_return_sequences": 2, "do_sample": True}, {}, "num_return_sequences"),
+        ({"return_dict_in_generate": True}, {}, "return_dict_in_generate"),
+        ({}, {"completions": 0}, "at least 1"),
+        ({}, {"max_rows": 0}, "at least 1"),
+        ({}, {"queries": []}, "pass None"),
+        ({}, {"queries": [[]]}, "no tokens|at least one token"),
+    ],
+)
+def test_what_is_refused(
+    model: Any, processor: Any, settings: dict[str, Any], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        generate_group(model, video_prompt(processor), config(model, **settings), **options)
+    with pytest.raises(ValueError, match="has no generate"):
+        generate_group(model.model.language_model.layers[0], video_prompt(processor), config(model))
