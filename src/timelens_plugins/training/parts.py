@@ -1,0 +1,166 @@
+"""Which parts of a vision-language model are trained, and at which rate: the tower, its merger, the language model.
+
+The merger is what turns vision states into tokens of the language model; Qwen3-VL has deepstack mergers besides.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from torch import nn
+
+from timelens_plugins.shared_prefix.locate import vision_language_model
+
+__all__ = ["TrainedParts", "Vision", "adapter_modules_to_save", "create_optimizer", "parameter_groups", "set_trainable"]
+
+logger = logging.getLogger(__name__)
+
+Vision = Literal["frozen", "merger", "full"]
+"""What of the vision tower is trained: nothing, its merger or mergers (the recipe), or all of it."""
+
+_MERGERS = ("merger.", "deepstack_merger_list.")
+
+
+@dataclass(frozen=True)
+class TrainedParts:
+    """Numbers of parameters, trained and frozen, by part (``vision``, ``merger``, ``language``)."""
+
+    trained: dict[str, int]
+    frozen: dict[str, int]
+
+    def __str__(self) -> str:
+        parts = [
+            f"{part}: {self.trained[part]:,} trained, {self.frozen[part]:,} frozen"
+            for part in ("vision", "merger", "language")
+        ]
+        return "; ".join(parts)
+
+
+def set_trainable(model: nn.Module, vision: Vision = "merger") -> TrainedParts:
+    """Freeze or train the parts of the vision tower of Qwen3-VL or Qwen2.5-VL; logs and returns the counts.
+
+    The language model is left as it is: trained as loaded, or as LoRA adapters set it. In a PEFT model only what PEFT
+    saves can be trained: ``"merger"`` needs the mergers in ``LoraConfig(modules_to_save=…)``, see
+    :func:`adapter_modules_to_save`; ``"full"`` leaves the tower as PEFT set it.
+
+    Raises:
+        ValueError: an unknown ``vision``; a PEFT model that would not save what is trained.
+    """
+    if vision not in get_args(Vision):
+        raise ValueError(f"vision must be one of {', '.join(get_args(Vision))}, got {vision!r}")
+    core = vision_language_model(model)
+    peft = hasattr(model, "peft_config")
+    for name, parameter in core.visual.named_parameters():
+        merger = name.startswith(_MERGERS)
+        wanted = vision == "full" or (vision == "merger" and merger)
+        if not peft:
+            parameter.requires_grad_(wanted)
+        elif not wanted:
+            parameter.requires_grad_(False)
+    report = _count(model)
+    if peft and vision == "merger" and not report.trained["merger"]:
+        raise ValueError(
+            "this PEFT model has frozen mergers and would not save trained ones: make it with "
+            f"LoraConfig(modules_to_save={adapter_modules_to_save(model)}), or choose vision='frozen'"
+        )
+    if peft and vision == "full" and not report.trained["vision"]:
+        raise ValueError(
+            "vision='full', but no adapter of this PEFT model sits in the vision tower: add target_modules"
+        )
+    logger.info("trained parts: %s", report)
+    return report
+
+
+def adapter_modules_to_save(model: nn.Module) -> list[str]:
+    """Names of the mergers for ``LoraConfig(modules_to_save=…)``, to train and save them whole beside LoRA adapters."""
+    visual: Any = vision_language_model(model).visual
+    return ["merger", *(f"deepstack_merger_list.{i}" for i in range(len(getattr(visual, "deepstack_merger_list", ()))))]
+
+
+def parameter_groups(
+    model: nn.Module,
+    learning_rate: float,
+    merger_learning_rate: float | None = None,
+    weight_decay: float = 0.0,
+) -> list[dict[str, Any]]:
+    """Optimizer groups that hold every trained parameter exactly once.
+
+    Vectors (norm weights and biases) get no weight decay. Empty groups are left out.
+
+    Args:
+        model: wrapped or not.
+        learning_rate: of everything but the mergers.
+        merger_learning_rate: of the mergers; None for ``learning_rate``.
+        weight_decay: of matrices.
+
+    Raises:
+        ValueError: nothing is trained, or a rate for mergers that are frozen.
+    """
+    mergers = _merger_parameters(model)
+    rates = {False: learning_rate, True: learning_rate if merger_learning_rate is None else merger_learning_rate}
+    groups: list[dict[str, Any]] = []
+    for is_merger in (False, True):
+        for decays in (True, False):
+            chosen = [
+                p
+                for p in model.parameters()
+                if p.requires_grad and (id(p) in mergers) == is_merger and (p.ndim >= 2) == decays
+            ]
+            if chosen:
+                decay = weight_decay if decays else 0.0
+                groups.append({"params": chosen, "lr": rates[is_merger], "weight_decay": decay})
+    if not groups:
+        raise ValueError("no parameter of the model is trained")
+    if merger_learning_rate is not None and not any(p.requires_grad for p in model.parameters() if id(p) in mergers):
+        raise ValueError(
+            f"merger_learning_rate={merger_learning_rate}, but the merger is frozen: train it (vision='merger')"
+        )
+    return groups
+
+
+def create_optimizer(trainer: Any, model: nn.Module | None, merger_learning_rate: float | None) -> Any:
+    """The body of a ``transformers.Trainer.create_optimizer`` with these groups, for any plain optimizer.
+
+    Args:
+        trainer: its ``args`` say optimizer, rates and decay; gets ``optimizer``.
+        model: what the parent's method was given.
+        merger_learning_rate: None for ``args.learning_rate``.
+
+    Raises:
+        ValueError: an optimizer that makes its own groups (GaLore, LOMO and the like).
+    """
+    if trainer.optimizer is not None:
+        return trainer.optimizer
+    args = trainer.args
+    target = trainer.model if model is None else model
+    cls, options = trainer.optimizer_cls_and_kwargs or trainer.get_optimizer_cls_and_kwargs(args, target)
+    if not isinstance(cls, type) or {"params", "model", "optimizer_dict"} & options.keys():
+        raise ValueError(f"optim={args.optim} makes its own parameter groups, which would lose the merger's rate")
+    groups = parameter_groups(target, args.learning_rate, merger_learning_rate, args.weight_decay)
+    trainer.optimizer = cls(groups, **options)
+    return trainer.optimizer
+
+
+def _merger_parameters(model: nn.Module) -> set[int]:
+    visual = vision_language_model(model).visual
+    return {id(p) for name, p in visual.named_parameters() if name.startswith(_MERGERS)}
+
+
+def _count(model: nn.Module) -> TrainedParts:
+    mergers = _merger_parameters(model)
+    tower = {id(p) for p in vision_language_model(model).visual.parameters()} - mergers
+    parts = {"vision": tower, "merger": mergers}
+
+    def count(parameters: Iterable[nn.Parameter]) -> dict[str, int]:
+        counts = dict.fromkeys(("vision", "merger", "language"), 0)
+        for p in parameters:
+            counts[next((part for part, members in parts.items() if id(p) in members), "language")] += p.numel()
+        return counts
+
+    return TrainedParts(
+        trained=count(p for p in model.parameters() if p.requires_grad),
+        frozen=count(p for p in model.parameters() if not p.requires_grad),
+    )
