@@ -130,6 +130,10 @@ def test_load_processor_refuses_what_it_does_not_know(tiny_checkpoints: dict[str
         load_processor(folder, patch_size=14)
     with pytest.raises(ValueError, match="fps must be a positive number"):
         load_processor(folder, fps=-1)
+    with pytest.raises(ValueError, match="nowhere: neither a folder nor a repository"):
+        load_processor(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"no config\.json that states a model_type"):
+        load_processor(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "llava"}')
     with pytest.raises(
         ValueError, match="no time encodings for model_type 'llava'; known: qwen3_vl, qwen3_vl_moe, qwen2_5_vl"

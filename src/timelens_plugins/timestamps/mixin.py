@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
+from torch import Tensor
 from transformers import AutoProcessor, BatchFeature, ProcessorMixin, processing_utils
 
 from timelens_plugins.answers import text_prefix_instruction
@@ -255,12 +256,17 @@ class InterleavedTimestampsMixin(ProcessorMixin):
             return [(pair[0] + pair[-1]) / 2 for pair in (times[i : i + step] for i in range(0, len(times), step))]
         return times
 
+    def drawn_frames(self, frames: Tensor, times: Sequence[float]) -> Tensor:
+        """Frames ``(T, 3, H, W)`` as the model sees them: with their times in seconds drawn on, for ``overlay_*``."""
+        if self.encoding not in _OVERLAYS:
+            return frames
+        return draw_overlays(frames, encodings.overlay_texts(self.encoding, times))
+
     def _process_videos(self, videos: Any, **kwargs: Any) -> tuple[Any, list[str]]:
         timed = [TimedFrames(f, m) for f, m in zip(videos, kwargs["video_metadata"], strict=True)]
         if self.encoding in _IMAGE_LAYOUTS:
             return self._process_as_images(timed, **kwargs)
-        if self.encoding in _OVERLAYS:
-            videos = [draw_overlays(v.frames, encodings.overlay_texts(self.encoding, v.times)) for v in timed]
+        videos = [self.drawn_frames(v.frames, v.times) for v in timed]
         if "cap_pixels_per_frame" in self.video_processor.valid_kwargs.__annotations__:
             kwargs.setdefault("cap_pixels_per_frame", False)  # silences a warning about resizing, which is off
         processed, texts = super()._process_videos(videos, **kwargs)

@@ -61,13 +61,17 @@ def load_processor(
         sampling: fields of ``FrameSampling`` to change: ``fps=4, total_tokens=28672``.
 
     Raises:
-        ValueError: an unknown setting or ``model_type``, or a processor class that is not known here.
+        ValueError: nothing that can be read at ``path``; an unknown setting or ``model_type``; a processor class that
+            is not known here.
     """
     path = fspath(path)
     if unknown := sorted(set(sampling) - set(sampling_keys())):
         known = ("timestamp_format", "revision", *sampling_keys())
         raise ValueError(f"load_processor: unknown setting {', '.join(unknown)}; known: {', '.join(known)}")
-    saved, _ = ProcessorMixin.get_processor_dict(path, revision=revision)
+    try:
+        saved, _ = ProcessorMixin.get_processor_dict(path, revision=revision)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: neither a folder nor a repository that can be read: {error}") from error
     name = saved.get("processor_class")
     cls = next((c for c in _subclasses(InterleavedTimestampsMixin) if c.__name__ == name), None)
     if cls is None:
@@ -83,7 +87,12 @@ def load_processor(
 
 
 def _family(path: str, revision: str) -> type[InterleavedTimestampsMixin]:
-    config, _ = PretrainedConfig.get_config_dict(path, revision=revision)
+    try:
+        config, _ = PretrainedConfig.get_config_dict(path, revision=revision)
+    except OSError as error:
+        raise ValueError(
+            f"{path}: no processor of this package and no config.json that states a model_type: {error}"
+        ) from error
     model_type = config.get("model_type")
     if model_type not in FAMILIES:
         raise ValueError(f"{path}: no time encodings for model_type {model_type!r}; known: {', '.join(FAMILIES)}")
