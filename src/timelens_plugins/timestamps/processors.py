@@ -87,13 +87,10 @@ def load_processor(
 
 
 def _family(path: str, revision: str) -> type[InterleavedTimestampsMixin]:
-    try:
-        config, _ = PretrainedConfig.get_config_dict(path, revision=revision)
-    except OSError as error:
-        raise ValueError(
-            f"{path}: no processor of this package and no config.json that states a model_type: {error}"
-        ) from error
+    config, _ = PretrainedConfig.get_config_dict(path, revision=revision)
     model_type = config.get("model_type")
+    if model_type is None:
+        raise ValueError(f"{path}: no processor saved by this package, and no config.json that states a model_type")
     if model_type not in FAMILIES:
         raise ValueError(f"{path}: no time encodings for model_type {model_type!r}; known: {', '.join(FAMILIES)}")
     return FAMILIES[model_type]
