@@ -85,23 +85,21 @@ def process_results(doc: Row, results: Sequence[str]) -> dict[str, dict[str, Any
     parsed = parse_answer(results[0], query=doc["query"])
     predicted = parsed.spans[0] if parsed.spans else None
     target = tuple(Span(*span) for span in doc["spans"])
-    sample = {
-        "video": doc["video_id"],
-        "query": doc["query"],
-        "span": doc["spans"],
+    key = {"video": doc["video_id"], "query": doc["query"], "span": doc["spans"]}
+    scores: dict[str, dict[str, Any]] = {}
+    for reading in READINGS:
+        suffix = "" if reading == "official" else f"_{reading}"
+        iou = reading_iou(predicted, target, reading)
+        scores |= {f"R1@{t}{suffix}": key | {"score": 100.0 * (iou >= t)} for t in THRESHOLDS}
+        scores[f"mIoU{suffix}"] = key | {"score": 100.0 * iou}
+    scores["mIoU"] |= {
         "pred": None if predicted is None else list(predicted),
         "status": str(parsed.status),
         "duration": doc["duration"],
         "subset": doc["subset"],
         "flags": doc["flags"],
     }
-    scores: dict[str, dict[str, Any]] = {}
-    for reading in READINGS:
-        suffix = "" if reading == "official" else f"_{reading}"
-        iou = reading_iou(predicted, target, reading)
-        scores |= {f"R1@{t}{suffix}": sample | {"score": 100.0 * (iou >= t)} for t in THRESHOLDS}
-        scores[f"mIoU{suffix}"] = sample | {"score": 100.0 * iou}
-    scores["parse_failures"] = sample | {"score": 0.0 if predicted is not None else 100.0}
+    scores["parse_failures"] = key | {"score": 0.0 if predicted is not None else 100.0}
     scores["missing_videos"] = {"count": doc["missing_videos"]}
     return scores
 
