@@ -10,7 +10,7 @@ import pytest
 from timelens_plugins.moments import Moment
 from timelens_plugins.spans import Span
 from timelens_plugins.timestamps import build_messages
-from timelens_plugins.training.dataset import filter_moments, moments_dataset
+from timelens_plugins.training.dataset import filter_moments, find_videos, moments_dataset
 
 
 def test_rows_hold_paths_and_prompts_without_empty_keys(moments: list[Moment]) -> None:
@@ -63,3 +63,10 @@ def test_filters_say_what_they_dropped(moments: list[Moment]) -> None:
     assert filter_moments([cases["audio query"]], audio_queries=True)[1].counts == {}
     with pytest.raises(ValueError, match="min <= max"):
         filter_moments([good], min_duration=10, max_duration=5)
+
+
+def test_missing_videos_are_named_at_once(moments: list[Moment]) -> None:
+    other = replace(moments[0], video=moments[0].video.replace(".mp4", ".mkv"))
+    assert find_videos([other, moments[1]]) == [moments[0], moments[1]]
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 videos are missing, such as nowhere/x\.mp4"):
+        find_videos([moments[0], replace(moments[0], video="nowhere/x.mp4")])

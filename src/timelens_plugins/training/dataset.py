@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from datasets import Dataset, Features, Json, List, Value
 
-from timelens_plugins.moments import Moment, is_audio_query
+from timelens_plugins.moments import Moment, find_video, is_audio_query
 from timelens_plugins.timestamps import Encoding, build_messages
 
-__all__ = ["FilterReport", "filter_moments", "moments_dataset"]
+__all__ = ["FilterReport", "filter_moments", "find_videos", "moments_dataset"]
 
 _FEATURES = Features(
     {
@@ -145,3 +145,26 @@ def filter_moments(
             dropped.setdefault(why, []).append(moment)
     unknown = Counter(moment.duration is None for moment in kept)[True]
     return kept, FilterReport(len(kept), dropped, unknown)
+
+
+def find_videos(moments: Sequence[Moment]) -> list[Moment]:
+    """The moments with the path of a file that exists, which may differ from the stated one in the video's extension.
+
+    For the start of a run: what is missing is known before the first step instead of hours later.
+
+    Raises:
+        FileNotFoundError: files are missing; says how many, and names the first ones.
+    """
+    found: dict[str, str] = {}
+    missing: list[str] = []
+    for video in dict.fromkeys(moment.video for moment in moments):
+        try:
+            found[video] = str(find_video(video))
+        except FileNotFoundError:
+            missing.append(video)
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(missing) + len(found)} videos are missing, such as {', '.join(missing[:3])}: "
+            "fetch them, set the folder that the annotations' paths start from, or leave their annotations out"
+        )
+    return [replace(moment, video=found[moment.video]) for moment in moments]

@@ -1,0 +1,52 @@
+"""Synthetic names in configurations."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from timelens_plugins.moments import load_moments
+from timelens_plugins.synthetic.materialise import materialise
+
+
+def test_a_training_set_and_other_names(tmp_path: Path) -> None:
+    name = "synthetic:training_set,clips=1,size=64"
+    annotations = Path(materialise(name, tmp_path))
+    moments = load_moments(annotations, video_root=annotations.parent / "videos")
+    assert len({m.video for m in moments}) == 3
+    assert all(Path(m.video).is_file() for m in moments)
+    assert materialise(name, tmp_path) == str(annotations)
+    assert materialise("Qwen/Qwen3-VL-8B-Instruct", tmp_path) == "Qwen/Qwen3-VL-8B-Instruct"
+
+
+def test_a_checkpoint_is_made_once_and_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AutoModelForImageTextToText
+
+    name = "synthetic:qwen3_vl,seed=3"
+
+    def other_process_was_first(source: Path, target: Path) -> None:
+        monkeypatch.undo()
+        assert materialise(name, tmp_path) == str(target)
+        os.rename(source, target)
+
+    monkeypatch.setattr(os, "rename", other_process_was_first)
+    path = materialise(name, tmp_path)
+    assert [child.name for child in tmp_path.iterdir()] == ["qwen3_vl-seed3"]
+    assert AutoModelForImageTextToText.from_pretrained(path).config.model_type == "qwen3_vl"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("synthetic:qwen9", "known: qwen3_vl"),
+        ("synthetic:qwen3_vl,clips=3", "seed=NUMBER"),
+        ("synthetic:training_set,clips=three", "clips=NUMBER"),
+        ("synthetic:training_set,seed", "clips=NUMBER"),
+    ],
+)
+def test_unknown_names_are_refused(name: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=told):
+        materialise(name, tmp_path)
+    assert not list(tmp_path.iterdir())
