@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from timelens_plugins.video import pyav_backend
-from timelens_plugins.video.errors import VideoError
-from timelens_plugins.video.sampling import FrameSampling
+from timelens_plugins.video.backends import backend_problem, load_backend, preference
+from timelens_plugins.video.errors import BackendError, VideoError
+from timelens_plugins.video.sampling import FrameSampling, TimeConvention
 from timelens_plugins.video.stream import VideoStream, probe
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ __all__ = ["VideoClip", "sample_frames"]
 
 logger = logging.getLogger(__name__)
 
-RESIZE_BATCH_BYTES = 32 * 2**20  # of float32 input; bounds the memory of resizing, large enough to keep it fast
+RESIZE_BYTES = 32 * 2**20  # of float32 frames resized at a time: bounds the memory, and is enough to be fast
+NOTABLE_TIME_ERROR = 0.5  # seconds, a sampling interval of the official protocol
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +103,9 @@ def sample_frames(
         sampling: frame rate and pixel budget; the official evaluation's by default.
         video_start, video_end: seconds from the start of the file; only the frames between them count, and times are
             told from ``video_start``.
-        backend: ``auto``, ``decord``, ``pyav`` or ``torchcodec``. ``auto`` takes the first that reads the file, and logs
-            one line where that is not the first tried.
+        backend: ``pyav``, ``decord`` or ``torchcodec``, or several joined by commas in the order to try, as in
+            ``"decord,pyav"``. Where the first cannot read the file, the next takes over and one line is logged.
+            A damaged file is an error, never a reason to try the next. ``auto`` is ``"pyav,torchcodec,decord"``.
         settings: fields of :class:`FrameSampling` to change.
 
     Raises:
@@ -112,22 +114,29 @@ def sample_frames(
         TypeError: an unknown setting.
     """
     sampling = _with_settings(sampling or FrameSampling(), settings)
+    order = preference(backend)
     stream = probe(os.fspath(path))
-    first, last, start, end = _window(stream, sampling, video_start, video_end)
-    indices = sampling.frame_indices(first, last, stream.rate)
-    unique = np.unique(indices)
-    frames = _resized(pyav_backend.read_frames(stream, unique), len(indices), len(unique), sampling, stream.path)
-    frames = frames[torch.from_numpy(np.searchsorted(unique, indices))] if len(unique) < len(indices) else frames
-    clock = indices / stream.rate if sampling.times == "index" else stream.times[indices]
+    rate = stream.rate if sampling.times == "index" else stream.steady_rate
+    first, last, start, end = _window(stream, rate, sampling.times, video_start, video_end)
+    indices = sampling.frame_indices(first, last, rate)
+    if sampling.times == "index" and stream.index_error > NOTABLE_TIME_ERROR:
+        logger.warning(
+            "%s: frame times told as index / %.3f fps are up to %.2f s off the file's; times='stream' tells the file's",
+            stream.path,
+            rate,
+            stream.index_error,
+        )
+    frames, used = _read(stream, indices, sampling, order)
+    clock = indices / rate if sampling.times == "index" else stream.times[indices]
     return VideoClip(
         path=stream.path,
         frames=frames,
         frame_indices=indices,
         times=np.maximum(clock - start, 0.0),
-        fps=stream.rate,
+        fps=rate,
         total_frames=last - first + 1,
         duration=end - start,
-        backend="pyav",
+        backend=used,
         video_start=start,
     )
 
@@ -140,57 +149,86 @@ def _with_settings(sampling: FrameSampling, settings: dict[str, Any]) -> FrameSa
 
 
 def _window(
-    stream: VideoStream, sampling: FrameSampling, video_start: float | None, video_end: float | None
+    stream: VideoStream, rate: float, times: TimeConvention, video_start: float | None, video_end: float | None
 ) -> tuple[int, int, float, float]:
     """First and last frame of the window, and its start and end in seconds."""
     total = stream.total_frames
-    length = total / stream.rate if sampling.times == "index" else stream.duration
+    length = total / rate if times == "index" else stream.duration
     for name, value in (("video_start", video_start), ("video_end", video_end)):
         if value is not None and not (math.isfinite(value) and value >= 0):
             raise ValueError(f"{name} must be a number of seconds from the start of the file, got {value!r}")
     start = 0.0 if video_start is None else min(float(video_start), length)
     end = length if video_end is None else min(float(video_end), length)
-    if sampling.times == "index":
-        first = math.ceil(start * stream.rate)
-        last = total - 1 if video_end is None else min(math.floor(end * stream.rate), total - 1)
+    if times == "index":
+        first = math.ceil(start * rate)
+        last = total - 1 if video_end is None else min(math.floor(end * rate), total - 1)
     else:
-        first = int(np.searchsorted(stream.times, start, side="left"))
-        last = total - 1 if video_end is None else int(np.searchsorted(stream.times, end, side="right")) - 1
+        first = int(np.searchsorted(stream.times, start, side="left")) if video_start is not None else 0
+        last = int(np.searchsorted(stream.times, end, side="right")) - 1
     if first > last:
         raise VideoError(
             stream.path,
-            f"no frame lies between video_start={video_start} and video_end={video_end}: the video lasts {length:.2f} s",
+            f"no frame between video_start={video_start} and video_end={video_end} s; the video lasts {length:.2f} s",
         )
     return first, last, start, end
 
 
-def _resized(
-    decoded: Iterable[torch.Tensor], count: int, unique: int, sampling: FrameSampling, path: str
-) -> torch.Tensor:
-    """Decoded frames at the size of the budget for ``count`` frames, resized a few at a time."""
-    from torchvision.transforms import InterpolationMode
-    from torchvision.transforms.functional import resize
+def _read(
+    stream: VideoStream, indices: NDArray[np.int64], sampling: FrameSampling, order: tuple[str, ...]
+) -> tuple[torch.Tensor, str]:
+    """The frames at ``indices``, resized, and the name of the backend that read them."""
+    unique, places = np.unique(indices, return_inverse=True)
+    refusals = []
+    for name in order:
+        # PyAV has just read the file's packets; the others may be installed and yet not work
+        if name != "pyav" and (problem := backend_problem(name)) is not None:
+            if len(order) == 1:
+                raise VideoError(stream.path, f"cannot be read: {problem}; or use backend='auto'")
+            continue
+        try:
+            frames = _resized(load_backend(name).read(stream, unique), len(unique), len(indices), sampling, stream.path)
+        except BackendError as refusal:
+            refusals.append(str(refusal))
+            continue
+        if refusals:
+            logger.warning("%s: %s; reading it with %s", stream.path, "; ".join(refusals), name)
+        return (frames if len(unique) == len(indices) else frames[torch.from_numpy(places)]), name
+    tried = "; ".join(refusals) or "none of these backends works here"
+    raise VideoError(stream.path, f"cannot be read with {', '.join(order)}: {tried}; use backend='auto'")
 
+
+def _resized(
+    decoded: Iterable[torch.Tensor], count: int, sampled: int, sampling: FrameSampling, path: str
+) -> torch.Tensor:
+    """``count`` decoded frames at the size that the budget gives each of ``sampled``, resized a few at a time."""
     out: torch.Tensor | None = None
     batch: list[torch.Tensor] = []
     done = 0
-
-    def flush() -> None:
-        nonlocal out, done
-        stack = torch.stack(batch)
-        small = resize(stack, list(size), interpolation=InterpolationMode.BICUBIC, antialias=True)
-        if out is None:
-            out = torch.empty((unique, *small.shape[1:]), dtype=torch.uint8)
-        out[done : done + len(batch)] = small
-        done += len(batch)
-        batch.clear()
-
     for frame in decoded:
-        size = sampling.frame_size(frame.shape[1], frame.shape[2], count)
+        if out is None:
+            try:
+                size = sampling.frame_size(frame.shape[1], frame.shape[2], sampled)
+            except ValueError as error:
+                raise VideoError(path, str(error)) from error
+            out = torch.empty((count, 3, *size), dtype=torch.uint8)
         batch.append(frame)
-        if len(batch) * frame.numel() * 4 >= RESIZE_BATCH_BYTES:
-            flush()
-    if batch:
-        flush()
-    assert out is not None
+        if len(batch) * frame.numel() * 4 >= RESIZE_BYTES or done + len(batch) == count:
+            done = _resize_into(out, done, batch, path)
+            batch = []
+    if out is None or done < count:
+        raise BackendError(f"only {done} of {count} frames came")
     return out
+
+
+def _resize_into(out: torch.Tensor, done: int, batch: list[torch.Tensor], path: str) -> int:
+    """Resize ``batch`` into ``out`` behind its first ``done`` frames; returns how many are done then."""
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.functional import resize
+
+    if len({frame.shape for frame in batch}) > 1:
+        raise VideoError(path, "changes its frame size midway; re-encode it: ffmpeg -i IN OUT.mp4")
+    size = list(out.shape[-2:])
+    out[done : done + len(batch)] = resize(
+        torch.stack(batch), size, interpolation=InterpolationMode.BICUBIC, antialias=True
+    )
+    return done + len(batch)

@@ -1,8 +1,8 @@
-"""What can go wrong with a video file, as one error."""
+"""What can go wrong: with a video file, and with a backend that is asked to read it."""
 
 from __future__ import annotations
 
-__all__ = ["VideoError"]
+__all__ = ["BackendError", "VideoError"]
 
 
 class VideoError(ValueError):
@@ -15,3 +15,7 @@ class VideoError(ValueError):
 
     def __reduce__(self) -> tuple[type[VideoError], tuple[str, str]]:
         return type(self), (self.path, self.fault)
+
+
+class BackendError(Exception):
+    """A backend cannot read a file that may well be intact; another may. The message says why, without the file."""

@@ -1,8 +1,8 @@
 """Which frames of a video the model sees, and at what size: the one place that decides frame rate and pixel budget.
 
 The rules are those of qwen-vl-utils 0.0.14 (``smart_nframes``, ``calculate_video_frame_range``, ``fetch_video``,
-``smart_resize``), which the official TimeLens evaluation uses. Its budget is stated in *tokens*: one token is a square of
-``patch_size * merge_size`` pixels in a pair of frames, 28 pixels for Qwen2.5-VL and 32 for Qwen3-VL.
+``smart_resize``), which the official TimeLens evaluation uses. Its budget is stated in *tokens*: one token is a square
+of side ``patch_size * merge_size`` in a pair of frames, 28 pixels for Qwen2.5-VL and 32 for Qwen3-VL.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class FrameSampling:
     Attributes:
         fps: frames a second to sample.
         min_frames, max_frames: bounds on the number of sampled frames (training uses at most 448). Rounded to whole
-            pairs, the lower bound up and the upper one down. A clip of fewer frames than ``min_frames`` gives all it has.
+            pairs, the lower bound up and the upper one down. A clip of fewer frames than ``min_frames`` gives as many
+            pairs as it has.
         min_tokens: vision tokens of one frame pair, at least.
         total_tokens: vision tokens of all frame pairs together, at most; ``min_tokens`` wins where both cannot hold.
         patch_size: pixels of a vision patch: 16 for Qwen3-VL, 14 for Qwen2.5-VL.
