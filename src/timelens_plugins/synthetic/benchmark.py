@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm  # type: ignore[import-untyped]
+from tqdm.auto import tqdm
 
 from timelens_plugins.synthetic.mp4 import write_mp4
 from timelens_plugins.synthetic.world import Event, Scene, Split, WorldConfig, make_scene, render

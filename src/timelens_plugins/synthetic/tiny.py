@@ -41,9 +41,8 @@ _SPECIAL_TOKENS = (
     "<|video_pad|>",
 )
 
-# Letters in runs, digits alone or in short runs, punctuation in runs: how the Qwen tokenizers (every digit alone) and
-# others (up to three) cut text before their merges.
-_PRE_TOKENS = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,%d}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+# Letters in runs, numbers as the caller says, punctuation in runs: how text is cut before the merges.
+_PRE_TOKENS = r"[^\r\n\p{L}\p{N}]?\p{L}+|%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 # One turn per message, ChatML; a video or image part becomes a placeholder between vision markers, as upstream.
 _CHAT_TEMPLATE = """\
@@ -62,18 +61,20 @@ _CHAT_TEMPLATE = """\
 {% endif -%}"""
 
 
-def build_tokenizer(corpus: list[str] | None = None, vocab_size: int = 700, digits: int = 1) -> PreTrainedTokenizerFast:
+def build_tokenizer(
+    corpus: list[str] | None = None, vocab_size: int = 700, numbers: str = r"\p{N}"
+) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer with Qwen's special tokens; any text round-trips.
 
     Args:
         corpus: texts to learn merges from; by default sentences of the benchmark's prompt and answer.
         vocab_size: upper bound on the number of tokens, special ones included.
-        digits: how many digits a token may span; 1, as in Qwen's, spells every number digit by digit.
+        numbers: pattern of what a token may hold of a number; by default one digit, as in Qwen's tokenizers.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(_PRE_TOKENS % digits), "isolated"),
+            pre_tokenizers.Split(Regex(_PRE_TOKENS % numbers), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
