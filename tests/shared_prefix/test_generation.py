@@ -85,8 +85,8 @@ def test_several_queries_of_one_video(model: Any, processor: Any) -> None:
     found = generate_group(model, shared, settings, queries=queries)
     hook.remove()
     assert lists(found) == expected
-    assert rows[0] == len(shared), "one prefill of the shared part"
-    assert sum(rows[1:]) < len(shared) * len(prompts)
+    assert rows[0] == len(shared) + sum(len(q) - 1 for q in queries), "one prefill of everything"
+    assert set(rows[1:]) == {len(prompts)}, "then one token per row and step"
     twice = generate_group(model, shared, settings, queries=queries, completions=2, max_rows=4)
     assert lists(twice) == [e * 2 for e in expected]
 
@@ -129,11 +129,48 @@ def test_training_mode_and_checkpointing_are_left_as_they_were(model: Any, proce
         model.eval()
 
 
-def test_a_prompt_of_one_token(model: Any) -> None:
-    prompt = Prompt(random_tokens(1, 0), torch.zeros(1, dtype=torch.long))
-    assert lists(generate_group(model, prompt, config(model), completions=2)) == [
-        stock(model, prompt, config(model), 2)
-    ]
+def test_prompts_that_cannot_be_completed(model: Any, processor: Any) -> None:
+    with pytest.raises(ValueError, match="one token"):
+        generate_group(model, Prompt(random_tokens(1, 0), torch.zeros(1, dtype=torch.long)), config(model))
+    video = video_prompt(processor)
+    last = int(video.mm_token_type_ids.nonzero()[-1]) + 1
+    cut = Prompt(video.input_ids[:last], video.mm_token_type_ids[:last], video.vision)
+    with pytest.raises(ValueError, match="must be text"):
+        generate_group(model, cut, config(model))
+
+
+def test_many_steps_and_processors_of_logits(model: Any, processor: Any) -> None:
+    """The buffer grows more than once; a processor that reads the text so far sees the same text."""
+    prompt = video_prompt(processor)
+    settings = config(model, max_new_tokens=75, repetition_penalty=1.3, eos_token_id=0, min_new_tokens=70)
+    assert lists(generate_group(model, prompt, settings, completions=2)) == [stock(model, prompt, settings, 2)]
+
+
+def test_memory_is_shared(model: Any, processor: Any) -> None:
+    """Keys and values of the prompt exist once, whatever the number of rows."""
+    from timelens_plugins.shared_prefix import decoding
+
+    prompt, sizes = video_prompt(processor, frames=24), []
+    attend = decoding.SharedCache.attend
+
+    def spy(self: Any, query: Any, key: Any, value: Any, scaling: Any) -> Any:
+        sizes.append(tuple(key.shape[:3:2]))
+        return attend(self, query, key, value, scaling)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoding.SharedCache, "attend", spy)
+        generate_group(model, prompt, config(model, max_new_tokens=3), completions=6)
+    packed = len(prompt) - 1
+    assert sorted(set(sizes)) == [(1, packed + 6), (1, packed + 12), (1, packed + 18)]
+
+
+def test_attention_that_bypasses_the_interface_is_noticed(model: Any, processor: Any) -> None:
+    from timelens_plugins.shared_prefix import decoding
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoding.SharedCache, "attend", lambda self, query, *rest: query.transpose(1, 2))
+        with pytest.raises(RuntimeError, match="shared cache 0 times"):
+            generate_group(model, video_prompt(processor), config(model))
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_no_mask_of_the_row(frozen_model: Any, processor: Any) -> None:
     prompt = video_prompt(processor)
     row = pack(core, [group(prompt, (7, 5, 6))], torch.device("cpu"))
     [block] = row.plan.trees[0].blocks
-    assert block.visible.shape == (4 + 5, len(prompt) + 6 + 4 + 5)
+    assert block.visible(torch.device("cpu")).shape == (4 + 5, len(prompt) + 6 + 4 + 5)
     assert not pack(core, [group(prompt, (7,))], torch.device("cpu")).plan.trees[0].blocks
 
 
@@ -181,23 +181,19 @@ def test_logits_never_exist_for_more_than_a_chunk(
 
 
 def _siblings_see_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    mask = Block.mask
-
-    def broken(self: Block, *args: Any) -> torch.Tensor:
-        self.visible = torch.ones_like(self.visible)
-        return mask(self, *args)
-
-    monkeypatch.setattr(Block, "mask", broken)
+    visible = Block.visible
+    monkeypatch.setattr(Block, "visible", lambda self, device: torch.ones_like(visible(self, device)))
 
 
 def _branches_do_not_see_the_prompt_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    mask = Block.mask
+    visible = Block.visible
 
-    def broken(self: Block, *args: Any) -> torch.Tensor:
-        self.visible[:, 0] = False
-        return mask(self, *args)
+    def broken(self: Block, device: torch.device) -> torch.Tensor:
+        seen = visible(self, device)
+        seen[:, 0] = False
+        return seen
 
-    monkeypatch.setattr(Block, "mask", broken)
+    monkeypatch.setattr(Block, "visible", broken)
 
 
 def _all_causal(monkeypatch: pytest.MonkeyPatch) -> None:

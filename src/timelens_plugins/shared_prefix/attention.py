@@ -1,6 +1,7 @@
 """The attention of packed rows, put around the model's current entry in transformers' ``AttentionInterface``.
 
-The wrapper is a strict pass-through unless the model's forward was given ``shared_prefix=plan``. The argument travels
+The wrapper is a strict pass-through unless the model's forward was given ``shared_prefix=plan``, or a shared cache is
+being decoded from. The argument travels
 with the layer's other arguments, so gradient checkpointing of either kind replays it, and no wrapper (PEFT, DDP, FSDP2,
 accelerate) needs to know. Prefixes run through the wrapped function, branches through masked
 ``scaled_dot_product_attention``.
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from timelens_plugins.shared_prefix.decoding import active_cache
 from timelens_plugins.shared_prefix.frames import attend_by_length
 from timelens_plugins.shared_prefix.locate import vision_language_model
 from timelens_plugins.shared_prefix.plan import Block, SharedPrefixPlan
@@ -81,8 +83,12 @@ def _wrapper(base: Attention) -> Attention:
         if frame_lengths is not None:
             return attend_by_length(base, module, query, key, value, frame_lengths, **kwargs), None
         # Vision blocks get the arguments of the whole forward; they are not causal.
-        if shared_prefix is None or not getattr(module, "is_causal", True):
+        cache = active_cache()
+        if (shared_prefix is None and cache is None) or not getattr(module, "is_causal", True):
             return base(module, query, key, value, attention_mask, *args, **kwargs)
+        if shared_prefix is None:
+            assert cache is not None
+            return cache.attend(query, key, value, kwargs.get("scaling")), None
         _refuse(shared_prefix, query, key, attention_mask, args, kwargs)
         shared_prefix.calls += 1
         return _attend(base, shared_prefix, module, query, key, value, **kwargs), None

@@ -1,13 +1,14 @@
-"""Rollouts that encode and prefill a prompt once: the cache of the prompt is expanded to the rows that continue it.
+"""Rollouts that encode and prefill what is shared once, and decode with transformers' own ``generate``.
 
-Decoding is transformers' own ``generate``, with all its sampling options, on explicit positions: nothing depends on
-positions the model remembers from an earlier call.
+The prompt and all queries are one packed row, prefilled in one forward; its cache is then shared by all rows (see
+``decoding``). Positions are explicit: nothing depends on positions the model remembers from an earlier call.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,9 +16,11 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, GenerationConfig
 
+from timelens_plugins.shared_prefix.attention import install
+from timelens_plugins.shared_prefix.decoding import SharedCache
 from timelens_plugins.shared_prefix.locate import device_of, vision_language_model
-from timelens_plugins.shared_prefix.packing import check_vision_tokens, prompt_positions
-from timelens_plugins.shared_prefix.tree import Prompt, Tokens
+from timelens_plugins.shared_prefix.packing import pack, prompt_positions
+from timelens_plugins.shared_prefix.tree import Branch, Prompt, PromptTree, Tokens
 from timelens_plugins.shared_prefix.vision import vision_inputs
 
 __all__ = ["generate_group"]
@@ -36,113 +39,107 @@ def generate_group(
     """Complete a prompt, or several queries that continue it, ``completions`` times each.
 
     Args:
-        model: the unwrapped model (or a PEFT model), with whole parameters.
+        model: the unwrapped model (or a PEFT model), with whole parameters; its mode is left as it was.
         generation_config: sampling, length and stopping. Keep vision tokens from being sampled by its
             ``suppress_tokens``; they are refused in training.
         completions: per query; 1 and ``do_sample=False`` for evaluation.
         queries: what follows the prompt, one list of tokens each; None where the prompt is complete.
-        max_rows: rows decoded at the same time, each with its own copy of the prompt's cache; None for all. The same
-            seed gives the samples of the plain repeated batch where all rows are decoded at once.
+        max_rows: rows decoded at the same time; None for all. Rows cost little memory, the prompt's keys and values
+            exist once. The same seed gives the samples of the plain repeated batch where all rows are decoded at once.
 
     Returns:
         For each query (one entry where ``queries`` is None) its completions, token ids of shape ``(n,)`` up to and
         including the first end-of-sequence token.
+
+    Raises:
+        ValueError: options that make no sense here, or inputs that do not fit each other.
+        RuntimeError: attention does not go through transformers' AttentionInterface.
     """
     config = _checked(model, generation_config)
     if completions < 1 or (max_rows is not None and max_rows < 1):
         raise ValueError(f"completions and max_rows must be at least 1, got {completions} and {max_rows}")
-    if queries is not None and not queries:
+    prompt, own = _split_last(prompt) if queries is None else (prompt, list(queries))
+    if not own:
         raise ValueError("no queries: pass None where the prompt is complete")
     core = vision_language_model(model)
-    check_vision_tokens(core, prompt)
-    if queries is None and bool(prompt.mm_token_type_ids[-1]):
-        raise ValueError("the last token of a prompt must be text")
     device = device_of(core)
-    # Without queries the last token of the prompt is what `generate` continues from.
-    own = [prompt.input_ids[-1:]] if queries is None else [torch.as_tensor(q).long() for q in queries]
-    if any(q.ndim != 1 or q.numel() == 0 for q in own):
-        raise ValueError("a query needs at least one token")
-    rows = _Rows(core, prompt, own, config.pad_token_id, prefilled=len(prompt) - (queries is None), device=device)
+    branches = [Branch(torch.as_tensor(query)) for query in own]
+    rows = _Rows(core, prompt, branches, config.pad_token_id, device)
+    order = [i for i in range(len(branches)) for _ in range(completions)]
+    step = max_rows or len(order)
 
     done: list[Tensor] = []
+    install(model)
     with _evaluating(model):
-        cache = _prefill(model, core, prompt, rows)
-        order = [i for i in range(len(own)) for _ in range(completions)]
-        step = max_rows or len(order)
+        cache = _prefill(model, core, PromptTree(prompt, branches))
         for at in range(0, len(order), step):
             index = torch.tensor(order[at : at + step], device=device)
-            last = at + step >= len(order)
-            expanded = _expand(core, cache, len(index), consume=last)
-            output = model.generate(
-                input_ids=rows.input_ids[index],
-                attention_mask=rows.attention_mask[index],
-                position_ids=rows.position_ids[:, index],
-                past_key_values=expanded,
-                generation_config=config,
-            )
+            with cache.decoding(rows.visible[index], length=rows.input_ids.shape[1] - 1):
+                output = model.generate(
+                    input_ids=rows.input_ids[index],
+                    attention_mask=torch.ones_like(rows.input_ids[index]),
+                    position_ids=rows.position_ids[:, index],
+                    past_key_values=cache,
+                    generation_config=config,
+                )
             done += _trim(output[:, rows.input_ids.shape[1] :], config.eos_token_id)
     return [done[i : i + completions] for i in range(0, len(done), completions)]
 
 
+def _split_last(prompt: Prompt) -> tuple[Prompt, list[Tensor]]:
+    """A complete prompt as a prefix and its last token, from which ``generate`` continues."""
+    if len(prompt) < 2:
+        raise ValueError("a prompt of one token has nothing to prefill: call the model's own generate")
+    if bool(prompt.mm_token_type_ids[-1]):
+        raise ValueError("the last token of a prompt must be text")
+    ids, kinds = prompt.input_ids, prompt.mm_token_type_ids
+    return dataclasses.replace(prompt, input_ids=ids[:-1], mm_token_type_ids=kinds[:-1]), [ids[-1:]]
+
+
 class _Rows:
-    """The prompt with each query, left-padded *between* prompt and query so that all rows end together.
+    """What ``generate`` gets for each query, and what the query sees of the packed row of L tokens.
 
     Attributes:
-        input_ids, attention_mask: shape ``(Q, P + q)``, q the longest query.
-        position_ids: text, temporal, height and width positions, shape ``(4, Q, P + q)``.
-        prefilled: how many of the first tokens the cache holds.
+        input_ids: prompt and query, left-padded, shape ``(Q, W)``. All but the last token are in the cache; the others
+            are there for logits processors that look at the text so far.
+        position_ids: temporal, height and width positions, shape ``(3, Q, W)``; only the last is ever used.
+        visible: shape ``(Q, L)``.
     """
 
-    def __init__(
-        self, core: Any, prompt: Prompt, own: list[Tensor], pad: int, prefilled: int, device: torch.device
-    ) -> None:
-        positions, following = prompt_positions(core, prompt)
-        if prefilled < len(prompt):
-            following = int(positions[0, -1])
-        self.prefilled = prefilled
-        self.positions = positions[:, None, :prefilled].to(device)
-        width = max(q.numel() for q in own)
-        ids, masks, places = [], [], []
-        for query in own:
-            gap = width - query.numel()
-            ids.append(torch.cat([prompt.input_ids[:prefilled].cpu(), torch.full((gap,), pad), query.cpu()]))
-            mask = torch.ones(prefilled + width, dtype=torch.long)
-            mask[prefilled : prefilled + gap] = 0
-            masks.append(mask)
-            text = (mask.cumsum(0) - 1)[None]
-            new = (following - gap + torch.arange(width)).clamp(min=0).expand(3, -1)
-            places.append(torch.cat([text, torch.cat([positions[:, :prefilled].cpu(), new], dim=1)]))
-        self.input_ids = torch.stack(ids).to(device)
-        self.attention_mask = torch.stack(masks).to(device)
-        self.position_ids = torch.stack(places, dim=1).to(device)
+    def __init__(self, core: Any, prompt: Prompt, branches: list[Branch], pad: int, device: torch.device) -> None:
+        following = prompt_positions(core, prompt)[1]
+        longest = max(branch.tokens.numel() for branch in branches)
+        width, packed = len(prompt) + longest, len(prompt) + sum(b.tokens.numel() - 1 for b in branches)
+        self.input_ids = torch.full((len(branches), width), pad, device=device)
+        self.position_ids = torch.zeros(3, len(branches), width, dtype=torch.long, device=device)
+        self.visible = torch.zeros(len(branches), packed, dtype=torch.bool, device=device)
+        self.visible[:, : len(prompt)] = True
+        start = len(prompt)
+        for i, branch in enumerate(branches):
+            tokens = torch.cat([prompt.input_ids.to(device), branch.tokens.to(device)])
+            self.input_ids[i, width - tokens.numel() :] = tokens
+            self.position_ids[:, i, -1] = following + branch.tokens.numel() - 1
+            stop = start + branch.tokens.numel() - 1
+            self.visible[i, start:stop] = True
+            start = stop
 
 
-def _prefill(model: nn.Module, core: Any, prompt: Prompt, rows: _Rows) -> DynamicCache:
+def _prefill(model: nn.Module, core: Any, tree: PromptTree) -> SharedCache:
+    """One forward over prompt and queries, but for each query's last token."""
+    row = pack(core, [tree], device_of(core))
     cache = DynamicCache(config=core.config.get_text_config())
-    if rows.prefilled:
-        model(
-            input_ids=rows.input_ids[:1, : rows.prefilled],
-            position_ids=rows.positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-            **vision_inputs(core, [prompt]),
-        )
-        if cache.get_seq_length() != rows.prefilled:
-            raise RuntimeError(f"the cache holds {cache.get_seq_length()} of {rows.prefilled} tokens after the prefill")
-    return cache
-
-
-def _expand(core: Any, cache: DynamicCache, rows: int, consume: bool) -> DynamicCache:
-    """A cache of ``rows`` copies; ``consume`` gives up the original layer by layer, to keep the peak low."""
-    expanded = DynamicCache(config=core.config.get_text_config())
-    layers: list[Any] = cache.layers
-    for index, layer in enumerate(layers):
-        if layer.is_initialized:
-            expanded.update(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1), index)
-            if consume:
-                layer.reset()
-    return expanded
+    model(
+        input_ids=row.input_ids,
+        position_ids=row.position_ids,
+        attention_mask=None,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+        shared_prefix=row.plan,
+        **vision_inputs(core, [tree.prompt]),
+    )
+    row.plan.check(core.config.get_text_config().num_hidden_layers)
+    return SharedCache(cache)
 
 
 def _trim(generated: Tensor, eos: int | list[int]) -> list[Tensor]:

@@ -99,12 +99,7 @@ def log_probs(
             shared_prefix=row.plan,
             **vision,
         ).logits
-    layers = core.config.get_text_config().num_hidden_layers
-    if row.plan.calls != layers:
-        raise RuntimeError(
-            f"{row.plan.calls} of {layers} attention layers followed the shared prefix: something replaced attention "
-            "that goes through transformers' AttentionInterface (a fused kernel, a patched layer); turn it off"
-        )
+    row.plan.check(core.config.get_text_config().num_hidden_layers)
     values = torch.view_as_real(scores[0])
     return BranchScores(values[:, 0], values[:, 1] if entropy else None, row.lengths)
 

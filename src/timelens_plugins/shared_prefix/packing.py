@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -41,20 +42,24 @@ class PackedRow:
     lengths: tuple[int, ...]
 
 
+# The model walks through a prompt token by token: computed once per prompt, forgotten with it.
+_POSITIONS: WeakKeyDictionary[Prompt, dict[type, tuple[Tensor, int]]] = WeakKeyDictionary()
+
+
 def prompt_positions(core: Any, prompt: Prompt) -> tuple[Tensor, int]:
     """Positions ``(3, P)`` of a prompt by the model's own ``get_rope_index``, and that of the next text token.
 
     The next position is read off by letting the model place one more text token: models differ in where text goes on
     after a video.
     """
-    one_more = torch.cat([prompt.input_ids, prompt.input_ids[-1:]])[None]
-    kinds = torch.cat([prompt.mm_token_type_ids, prompt.mm_token_type_ids.new_zeros(1)])[None]
-    grids = {k: v for k, v in prompt.vision.items() if k in GRIDS.values() or k == "second_per_grid_ts"}
-    # On the CPU: the model walks through the tokens one by one.
-    positions = core.get_rope_index(
-        input_ids=one_more.cpu(), mm_token_type_ids=kinds.cpu(), **{k: v.cpu() for k, v in grids.items()}
-    )[0][:, 0]
-    return positions[:, :-1], int(positions[0, -1])
+    known = _POSITIONS.setdefault(prompt, {})
+    if type(core) not in known:
+        ids = torch.cat([prompt.input_ids, prompt.input_ids[-1:]])[None]
+        kinds = torch.cat([prompt.mm_token_type_ids, prompt.mm_token_type_ids.new_zeros(1)])[None]
+        grids = {k: v.cpu() for k, v in prompt.vision.items() if k in GRIDS.values() or k == "second_per_grid_ts"}
+        positions = core.get_rope_index(input_ids=ids.cpu(), mm_token_type_ids=kinds.cpu(), **grids)[0][:, 0]
+        known[type(core)] = positions[:, :-1], int(positions[0, -1])
+    return known[type(core)]
 
 
 def pack(core: Any, trees: Sequence[PromptTree], device: torch.device) -> PackedRow:

@@ -32,15 +32,31 @@ class Node:
     parent: int
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Block:
-    """Consecutive nodes whose queries ``start..stop`` attend to the tokens in ``keys`` (row ranges) under a mask."""
+    """Consecutive nodes whose queries ``start..stop`` attend to the tokens in ``keys`` (row ranges) under a mask.
+
+    Attributes:
+        keys: ends with the block's own tokens.
+        owner: which of the N nodes involved each key belongs to, N for none; shape ``(K,)``.
+        ancestors: whether node j is above node i, shape ``(N, N + 1)``; the last column is False.
+    """
 
     start: int
     stop: int
     keys: tuple[tuple[int, int], ...]
-    visible: Tensor  # (n, K) bool, on the CPU
+    owner: Tensor
+    ancestors: Tensor
     _masks: dict[tuple[torch.dtype, torch.device, int], Tensor] = dataclasses.field(default_factory=dict, repr=False)
+
+    def visible(self, device: torch.device) -> Tensor:
+        """Which keys each query attends to, bool, shape ``(n, K)``."""
+        n = self.stop - self.start
+        owner = self.owner.to(device)
+        own = owner[-n:]
+        seen = self.ancestors.to(device)[own][:, owner]
+        seen[:, -n:] |= (own[:, None] == own).tril()
+        return seen
 
     def mask(self, dtype: torch.dtype, device: torch.device, repeats: int) -> Tensor:
         """Additive mask, shape ``(r * n, K)``; built once and shared by all layers and recomputations.
@@ -50,11 +66,11 @@ class Block:
         """
         key = (dtype, device, repeats)
         if key not in self._masks:
-            n, keys = self.visible.shape
-            padded = torch.full((repeats * n, -(-keys // 16) * 16), float("-inf"), dtype=dtype, device=device)
-            mask = padded[:, :keys]
-            mask.masked_fill_(self.visible.to(device).repeat(repeats, 1), 0.0)
-            self._masks[key] = mask
+            seen = self.visible(device)
+            n, keys = seen.shape
+            padded = torch.full((repeats, n, -(-keys // 16) * 16), float("-inf"), dtype=dtype, device=device)
+            padded[:, :, :keys].masked_fill_(seen, 0.0)
+            self._masks[key] = padded.flatten(0, 1)[:, :keys]
         return self._masks[key]
 
 
@@ -80,6 +96,14 @@ class SharedPrefixPlan:
         self.trees = tuple(_plan_tree(nodes) for nodes in trees)
         self.length = trees[-1][-1].stop
         self.calls = 0
+
+    def check(self, layers: int) -> None:
+        """Raise unless each of the model's ``layers`` followed this plan in the forward just done."""
+        if self.calls != layers:
+            raise RuntimeError(
+                f"{self.calls} of {layers} attention layers followed the shared prefix: something replaced attention "
+                "that goes through transformers' AttentionInterface (a fused kernel, a patched layer); turn it off"
+            )
 
 
 def _plan_tree(nodes: Sequence[Node]) -> TreePlan:
@@ -107,17 +131,15 @@ def _plan_block(nodes: Sequence[Node], first: int, last: int) -> Block:
     if stop - keys[0][0] <= needed * 5 // 4:
         keys = [(keys[0][0], stop)]  # a few foreign tokens, masked out, cost less than a copy of the prefix keys
 
-    position = torch.cat([torch.arange(a, b) for a, b in keys])  # (K,) row index of every key
-    owner = torch.full_like(position, -1)
-    for i in {*outside, *range(first, last)}:
-        owner[(position >= nodes[i].start) & (position < nodes[i].stop)] = i
-    visible = torch.zeros(stop - start, position.numel(), dtype=torch.bool)
-    for i, path in paths.items():
-        rows = slice(nodes[i].start - start, nodes[i].stop - start)
-        query = torch.arange(nodes[i].start, nodes[i].stop)
-        own = (owner == i) & (position <= query[:, None])
-        visible[rows] = own | torch.isin(owner, torch.tensor(path))
-    return Block(start, stop, tuple(keys), visible)
+    involved = [*outside, *range(first, last)]
+    owner = torch.full((stop - keys[0][0],), len(involved))
+    ancestors = torch.zeros(len(involved), len(involved) + 1, dtype=torch.bool)
+    for local, i in enumerate(involved):
+        owner[nodes[i].start - keys[0][0] : nodes[i].stop - keys[0][0]] = local
+        if i in paths:
+            ancestors[local, [involved.index(a) for a in paths[i]]] = True
+    owner = torch.cat([owner[a - keys[0][0] : b - keys[0][0]] for a, b in keys])
+    return Block(start, stop, tuple(keys), owner, ancestors)
 
 
 def _path(nodes: Sequence[Node], index: int) -> list[int]:
