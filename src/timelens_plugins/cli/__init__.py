@@ -17,6 +17,7 @@ __all__ = ["main"]
 
 COMMANDS = {
     "demo": "run the whole line on synthetic clips and a tiny model",
+    "doctor": "check this machine, and a checkpoint, for what would make results wrong or slow",
     "inspect": "show the prompt that a model gets for a video and a query",
     "score": "score result files of TimeLens or lmms-eval under both readings",
 }
