@@ -1,0 +1,143 @@
+"""What a checkpoint needs besides what transformers saves, for a run that continues as if it had not stopped.
+
+transformers restores weights, optimizer, schedule, random numbers and the place in the data. TRL keeps completions
+for several steps (``steps_per_generation``, ``num_iterations``) and counts micro-steps, and saves neither. Beside
+them lie here::
+
+    checkpoint-N/rollouts-<process>.safetensors    completions that are not used up, and the prompts they belong to
+    checkpoint-N/timelens_state.json               the count; written last, so a checkpoint with it is complete
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from timelens_plugins.grpo.groups import GROUPS, Group
+
+__all__ = ["STATE_FILE", "RunState", "SavedGroup", "last_checkpoint", "load_rollouts", "save_rollouts"]
+
+logger = logging.getLogger(__name__)
+
+STATE_FILE = "timelens_state.json"
+_FORMAT = 1
+
+
+@dataclass
+class RunState:
+    """Where a run is.
+
+    Attributes:
+        generation: generation batches begun so far.
+        used: micro-steps that were taken of the last one; 0 where it is used up.
+        layout: settings on which the kept completions depend, by their names in the config.
+        skipped: videos that could not be read, and why.
+    """
+
+    generation: int
+    used: int
+    layout: dict[str, int]
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write the state file, whole or not at all."""
+        part = folder / f".{STATE_FILE}.part"
+        part.write_text(json.dumps({"format": _FORMAT, **asdict(self)}, indent=1) + "\n")
+        os.replace(part, folder / STATE_FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> RunState:
+        """Read the state file.
+
+        Raises:
+            ValueError: it is missing or not ours.
+        """
+        path = folder / STATE_FILE
+        if not path.is_file():
+            raise ValueError(
+                f"{folder} has no {STATE_FILE}: saving it was interrupted, or another trainer saved it. "
+                "last_checkpoint(output_dir) finds the last complete one"
+            )
+        try:
+            content = json.loads(path.read_text())
+            if content.pop("format") != _FORMAT:
+                raise ValueError("another format")
+            return cls(**content)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{path}: not a state this version can read ({error})") from error
+
+    def check_layout(self, layout: Mapping[str, int], folder: Path) -> None:
+        """Refuse other settings in the middle of a generation batch, whose completions would not fit.
+
+        Raises:
+            ValueError: naming each setting.
+        """
+        changed = [f"{k}={self.layout.get(k)} (now {v})" for k, v in layout.items() if self.layout.get(k) != v]
+        if self.used and changed:
+            raise ValueError(
+                f"{folder} was saved in the middle of a generation batch made with {', '.join(changed)}: "
+                "resume with the same settings"
+            )
+
+
+@dataclass(frozen=True)
+class SavedGroup:
+    """The dataset row's prompt, from which the group is made again, and why its video could not be read, if so."""
+
+    prompt: list[Any]
+    error: str | None
+
+
+def last_checkpoint(output_dir: str | os.PathLike[str]) -> str | None:
+    """The newest complete checkpoint of a run, or None; what a kill left half-written is named in the log."""
+    folder = Path(output_dir)
+    numbered = [(int(m[1]), p) for p in folder.glob("checkpoint-*") if (m := re.fullmatch(r"checkpoint-(\d+)", p.name))]
+    for _, path in sorted(numbered, reverse=True):
+        if (path / STATE_FILE).is_file():
+            return str(path)
+        logger.warning("%s is incomplete and will not be used", path)
+    return None
+
+
+def rollouts_file(folder: Path, process: int) -> Path:
+    """Where a process keeps its completions."""
+    return folder / f"rollouts-{process}.safetensors"
+
+
+def save_rollouts(path: Path, slices: Sequence[Mapping[str, Any]]) -> None:
+    """Write the slices of a generation batch: tensors, and of its groups what is needed to make them again."""
+    tensors: dict[str, Tensor] = {}
+    groups: list[list[dict[str, Any]]] = []
+    for i, part in enumerate(slices):
+        tensors |= {f"{i}.{k}": v.detach().cpu().contiguous() for k, v in part.items() if isinstance(v, Tensor)}
+        members: Sequence[Group] = part[GROUPS]
+        groups.append([{"prompt": group.row["prompt"], "error": group.error} for group in members])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path, metadata={"groups": json.dumps(groups)})
+
+
+def load_rollouts(path: Path) -> tuple[list[dict[str, Tensor]], list[list[SavedGroup]]]:
+    """The slices' tensors, and their groups.
+
+    Raises:
+        ValueError: the file is missing.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: resume with the number of processes that saved it")
+    with safe_open(path, framework="pt") as file:
+        groups = [[SavedGroup(**group) for group in part] for part in json.loads(file.metadata()["groups"])]
+        slices: list[dict[str, Tensor]] = [{} for _ in groups]
+        for key in file.keys():  # noqa: SIM118  (not a dict)
+            index, name = key.split(".", 1)
+            slices[int(index)][name] = file.get_tensor(key)
+    return slices, groups
