@@ -21,7 +21,7 @@ from timelens_plugins.shared_prefix import Prompt
 from timelens_plugins.timestamps import InterleavedTimestampsMixin
 from timelens_plugins.video import VideoClip, VideoError, sample_frames
 
-__all__ = ["ClipKey", "ClipLoader", "LoadedClip", "OnBadVideo"]
+__all__ = ["ClipKey", "ClipLoader", "LoadedClip", "OnBadVideo", "chat_text", "load_clip"]
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,9 @@ class ClipLoader:
         self.processor, self.on_bad_video = processor, on_bad_video
         self.skipped: dict[str, str] = {}
         self.decoded = 0
-        self._backend, self._ahead, self._workers = backend, ahead, workers
+        self._backend, self._ahead = backend, ahead
+        # Fast tokenizers cannot be used, nor copied, by two threads at a time.
+        self._copies = [copy.deepcopy(processor) for _ in range(workers)]
         self._wanted: OrderedDict[ClipKey, int] = OrderedDict()  # how often each clip will still be taken, in order
         self._held: dict[ClipKey, Future[LoadedClip]] = {}
         self._lock = threading.Lock()
@@ -211,26 +213,30 @@ class ClipLoader:
             backend=self._backend,
         )
         if not hasattr(self._local, "processor"):
-            # Fast tokenizers cannot be used by two threads at a time.
-            self._local.processor = copy.deepcopy(self.processor) if self._workers else self.processor
-        own: InterleavedTimestampsMixin = self._local.processor
-        head = chat_text(own, [{"role": "user", "content": [{"type": "video", "video": clip}]}]).partition(
-            _PLACEHOLDER
-        )[0]
-        prefix = make_prefix(own, clip, head)
-        return LoadedClip(
-            key=key,
-            times=tuple(own.prompt_times(clip)),
-            duration=clip.duration,
-            prefix=prefix,
-            clip=clip,
-            _processor=self.processor,
-            _head=head,
-        )
+            with self._lock:
+                self._local.processor = self._copies.pop() if self._copies else self.processor
+        return replace(load_clip(self._local.processor, key, clip), _processor=self.processor)
 
 
-def chat_text(processor: InterleavedTimestampsMixin, conversation: Messages) -> str:
-    """The chat template's text, generation prompt included, with one video placeholder.
+def load_clip(processor: InterleavedTimestampsMixin, key: ClipKey, clip: VideoClip) -> LoadedClip:
+    """A decoded clip that went through the processor."""
+    video = [{"role": "user", "content": [{"type": "video", "video": clip}]}]
+    head = chat_text(processor, video).partition(_PLACEHOLDER)[0]
+    return LoadedClip(
+        key=key,
+        times=tuple(processor.prompt_times(clip)),
+        duration=clip.duration,
+        prefix=make_prefix(processor, clip, head),
+        clip=clip,
+        _processor=processor,
+        _head=head,
+    )
+
+
+def chat_text(
+    processor: InterleavedTimestampsMixin, conversation: Messages, *, add_generation_prompt: bool = True
+) -> str:
+    """The chat template's text, with one video placeholder.
 
     Raises:
         ValueError: another number of videos, or control tokens of the model in a text.
@@ -240,7 +246,7 @@ def chat_text(processor: InterleavedTimestampsMixin, conversation: Messages) -> 
         texts = [parts] if isinstance(parts, str) else [part.get("text") or "" for part in parts]
         if found := [token for token in _CONTROL_TOKENS if any(token in text for text in texts)]:
             raise ValueError(f"a text of a conversation holds {', '.join(found)}, which only the processor may write")
-    chat: str = processor.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+    chat: str = processor.apply_chat_template(conversation, tokenize=False, add_generation_prompt=add_generation_prompt)
     if chat.count(_PLACEHOLDER) != 1:
         raise ValueError(f"expected one video in a conversation, got {chat.count(_PLACEHOLDER)}: {chat!r}")
     return chat

@@ -1,0 +1,56 @@
+"""Moments of one clip as one row of the data, read from the data set of moments when it is needed."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from timelens_plugins.training.clips import ClipKey
+
+__all__ = ["VideoRows"]
+
+_COLUMNS = ("id", "video", "video_start", "video_end", "spans", "prompt")
+
+
+class VideoRows:
+    """The rows of a :func:`~timelens_plugins.training.dataset.moments_dataset` by clip, in order of first appearance.
+
+    Item ``i`` is ``{"row": i, "moments": [rows of one clip]}``. Moments of different windows of a video are different
+    clips. A clip with more than ``max_queries`` moments becomes several rows whose sizes differ by one at most.
+
+    Args:
+        dataset: a ``datasets.Dataset`` or a list with columns ``id, video, video_start, video_end, spans, prompt``.
+        max_queries: of a row; None for no bound.
+
+    Raises:
+        ValueError: a column is missing.
+    """
+
+    def __init__(self, dataset: Any, max_queries: int | None = None) -> None:
+        columns = set(dataset.column_names if hasattr(dataset, "column_names") else dataset[0])
+        if missing := [name for name in _COLUMNS if name not in columns]:
+            raise ValueError(f"the data set lacks {', '.join(missing)}: make it with moments_dataset(moments)")
+        self._dataset = dataset
+        clips: dict[ClipKey, list[int]] = {}
+        keys = zip(*(_column(dataset, name) for name in ("video", "video_start", "video_end")), strict=True)
+        for index, key in enumerate(keys):
+            clips.setdefault(ClipKey(*key), []).append(index)
+        self._rows = [part for indices in clips.values() for part in _parts(indices, max_queries)]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return {"row": row, "moments": [self._dataset[i] for i in self._rows[row]]}
+
+
+def _column(dataset: Any, name: str) -> Sequence[Any]:
+    return list(dataset[name]) if hasattr(dataset, "column_names") else [row[name] for row in dataset]
+
+
+def _parts(indices: list[int], limit: int | None) -> list[list[int]]:
+    count = math.ceil(len(indices) / (limit or len(indices)))
+    bounds = [len(indices) * i // count for i in range(count + 1)]
+    return [indices[a:b] for a, b in itertools.pairwise(bounds)]

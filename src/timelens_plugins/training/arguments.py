@@ -1,0 +1,89 @@
+"""What recipes read besides a trainer's own settings: annotations, their videos, filters, frame sampling."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from timelens_plugins.moments import Moment, load_moments
+from timelens_plugins.training.dataset import filter_moments, find_videos
+
+__all__ = ["DataArguments", "training_moments"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class DataArguments:
+    """For TRL's ``TrlParser``. The defaults are those of the TimeLens recipe."""
+
+    annotations: str = field(
+        metadata={"help": "Annotation file in any format of timelens_plugins.moments, or a synthetic: name."}
+    )
+    annotation_format: str | None = field(
+        default=None, metadata={"help": "Name of the format. Default: recognised from the content."}
+    )
+    on_bad_annotation: str = field(
+        default="raise", metadata={"help": "At a structural fault: 'raise', or 'skip', which lists what was left out."}
+    )
+    video_root: str | None = field(
+        default=None,
+        metadata={"help": "Folder the annotations' video paths start from. Default: 'videos' beside the annotations."},
+    )
+    synthetic_folder: str = field(
+        default="synthetic", metadata={"help": "Where to make what synthetic: names stand for."}
+    )
+    encoding: str | None = field(
+        default=None,
+        metadata={"help": "How the model is told times, see timelens_plugins.timestamps. Default: the checkpoint's."},
+    )
+    fps: float = field(default=2.0, metadata={"help": "Frames a second."})
+    min_frames: int = field(default=4, metadata={"help": "Frames of a clip, at least."})
+    max_frames: int = field(default=448, metadata={"help": "Frames of a clip, at most."})
+    min_tokens: int = field(default=64, metadata={"help": "Vision tokens of a frame pair, at least."})
+    total_tokens: int = field(default=14336, metadata={"help": "Vision tokens of a clip, at most."})
+    min_duration: float = field(default=5.0, metadata={"help": "Shorter videos are left out, in seconds."})
+    max_duration: float = field(default=500.0, metadata={"help": "Longer videos are left out, in seconds."})
+    max_words: int = field(default=200, metadata={"help": "Queries of more words are left out."})
+    audio_queries: bool = field(default=False, metadata={"help": "Keep queries about sounds."})
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """Settings of ``load_processor``."""
+        names = ("fps", "min_frames", "max_frames", "min_tokens", "total_tokens")
+        return {name: getattr(self, name) for name in names}
+
+
+def training_moments(arguments: DataArguments, missing_videos: bool = False) -> list[Moment]:
+    """Load and filter the annotations; logs what was loaded and what was left out.
+
+    Args:
+        arguments: ``annotations`` is a file here: synthetic names are made into files before.
+        missing_videos: leave videos that do not exist to the trainer, which skips and counts them.
+
+    Raises:
+        AnnotationError: a structural fault of the annotations.
+        FileNotFoundError: videos are missing.
+        ValueError: the filters leave nothing.
+    """
+    path = Path(arguments.annotations)
+    loaded = load_moments(
+        path,
+        arguments.annotation_format,
+        video_root=arguments.video_root or path.parent / "videos",
+        on_error=arguments.on_bad_annotation,  # type: ignore[arg-type]  # checked there
+    )
+    logger.info("%s", loaded.report.summary())
+    kept, report = filter_moments(
+        loaded,
+        min_duration=arguments.min_duration,
+        max_duration=arguments.max_duration,
+        max_words=arguments.max_words,
+        audio_queries=arguments.audio_queries,
+    )
+    logger.info("%s", report.summary())
+    if not kept:
+        raise ValueError(f"{path}: the filters leave no moment to train on ({report.summary()})")
+    return kept if missing_videos else find_videos(kept)
