@@ -13,7 +13,6 @@
 """
 
 from timelens_plugins.grpo.config import TimeLensGRPOConfig
-from timelens_plugins.grpo.resume import last_checkpoint
 from timelens_plugins.grpo.sampler import GroupSampler
 from timelens_plugins.grpo.self_check import SelfCheckError
 from timelens_plugins.grpo.trainer import TimeLensGRPOTrainer
@@ -25,5 +24,4 @@ __all__ = [
     "TimeLensGRPOConfig",
     "TimeLensGRPOTrainer",
     "UpstreamChangedError",
-    "last_checkpoint",
 ]

@@ -11,9 +11,7 @@ them lie here::
 from __future__ import annotations
 
 import json
-import logging
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,12 +22,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from timelens_plugins.grpo.groups import GROUPS, Group
+from timelens_plugins.training.checkpoints import STATE_FILE
 
-__all__ = ["STATE_FILE", "RunState", "SavedGroup", "last_checkpoint", "load_rollouts", "save_rollouts"]
+__all__ = ["RunState", "SavedGroup", "load_rollouts", "rollouts_file", "save_rollouts"]
 
-logger = logging.getLogger(__name__)
-
-STATE_FILE = "timelens_state.json"
 _FORMAT = 1
 
 
@@ -66,7 +62,7 @@ class RunState:
         if not path.is_file():
             raise ValueError(
                 f"{folder} has no {STATE_FILE}: saving it was interrupted, or another trainer saved it. "
-                "last_checkpoint(output_dir) finds the last complete one"
+                "timelens_plugins.training.checkpoints.last_checkpoint finds the last complete one"
             )
         try:
             content = json.loads(path.read_text())
@@ -98,17 +94,6 @@ class SavedGroup:
     error: str | None
 
 
-def last_checkpoint(output_dir: str | os.PathLike[str]) -> str | None:
-    """The newest complete checkpoint of a run, or None; what a kill left half-written is named in the log."""
-    folder = Path(output_dir)
-    numbered = [(int(m[1]), p) for p in folder.glob("checkpoint-*") if (m := re.fullmatch(r"checkpoint-(\d+)", p.name))]
-    for _, path in sorted(numbered, reverse=True):
-        if (path / STATE_FILE).is_file():
-            return str(path)
-        logger.warning("%s is incomplete and will not be used", path)
-    return None
-
-
 def rollouts_file(folder: Path, process: int) -> Path:
     """Where a process keeps its completions."""
     return folder / f"rollouts-{process}.safetensors"
@@ -119,7 +104,7 @@ def save_rollouts(path: Path, slices: Sequence[Mapping[str, Any]]) -> None:
     tensors: dict[str, Tensor] = {}
     groups: list[list[dict[str, Any]]] = []
     for i, part in enumerate(slices):
-        tensors |= {f"{i}.{k}": v.detach().cpu().contiguous() for k, v in part.items() if isinstance(v, Tensor)}
+        tensors |= {f"{i}.{k}": v.detach().cpu().clone().contiguous() for k, v in part.items() if isinstance(v, Tensor)}
         members: Sequence[Group] = part[GROUPS]
         groups.append([{"prompt": group.row["prompt"], "error": group.error} for group in members])
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,7 @@ from timelens_plugins.shared_prefix import Prompt, encode_vision, install
 from timelens_plugins.shared_prefix.locate import vision_language_model
 from timelens_plugins.timestamps import InterleavedTimestampsMixin
 from timelens_plugins.training.clips import ClipLoader
-from timelens_plugins.training.parts import create_optimizer, set_trainable
+from timelens_plugins.training.parts import adapter_modules_to_save, create_optimizer, set_trainable
 
 __all__ = ["TimeLensGRPOTrainer"]
 
@@ -60,7 +60,9 @@ class TimeLensGRPOTrainer(GRPOTrainer):
         trainer.train(resume_from_checkpoint=last_checkpoint("out"))
 
     Args:
-        model, reward_funcs, eval_dataset, callbacks, optimizers, peft_config: as the parent's.
+        model, reward_funcs, eval_dataset, callbacks, optimizers: as the parent's.
+        peft_config: as the parent's; with ``vision="merger"``, a model that is loaded already and no
+            ``modules_to_save`` of its own, the mergers are trained and saved whole beside the adapters.
         args: the settings.
         train_dataset: rows with a ``prompt`` that holds one video as a path; see
             :func:`timelens_plugins.training.dataset.moments_dataset`. All columns go to the reward functions.
@@ -90,6 +92,8 @@ class TimeLensGRPOTrainer(GRPOTrainer):
     ) -> None:
         upstream.check_upstream()
         _check_arguments(args, processing_class, train_dataset)
+        if peft_config is not None and args.vision == "merger" and isinstance(model, nn.Module):
+            peft_config.modules_to_save = peft_config.modules_to_save or adapter_modules_to_save(model)
         super().__init__(
             model=model,
             reward_funcs=reward_funcs,

@@ -1,0 +1,72 @@
+"""Reinforcement learning with verifiable rewards (GRPO) on moments: answers without a thought, scored by temporal IoU.
+
+    accelerate launch recipes/rlvr.py --config recipes/configs/tiny_rlvr.yaml
+    accelerate launch --config_file recipes/accelerate/fsdp2.yaml recipes/rlvr.py --config recipes/configs/timelens_8b_rlvr.yaml
+
+Settings: ``DataArguments``, ``RewardArguments``, ``TimeLensGRPOConfig`` and TRL's ``ModelConfig``, by YAML and flags.
+The same command continues a run that was killed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, field
+
+from transformers import AutoModelForImageTextToText
+from trl import ModelConfig, TrlParser, get_peft_config
+
+from timelens_plugins.grpo import TimeLensGRPOConfig, TimeLensGRPOTrainer
+from timelens_plugins.rewards import REWARDS
+from timelens_plugins.synthetic.materialise import materialise
+from timelens_plugins.timestamps import load_processor
+from timelens_plugins.training.arguments import DataArguments, training_moments
+from timelens_plugins.training.checkpoints import last_checkpoint
+from timelens_plugins.training.dataset import moments_dataset
+
+
+@dataclass
+class RewardArguments:
+    """What answers are rewarded for."""
+
+    rewards: list[str] = field(
+        default_factory=lambda: ["temporal_iou"],
+        metadata={"help": f"Their weighted sum counts (reward_weights). Known: {', '.join(REWARDS)}."},
+    )
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.rewards) - REWARDS.keys()):
+            raise ValueError(f"unknown rewards {', '.join(unknown)}; known: {', '.join(REWARDS)}")
+
+
+def main(data: DataArguments, rewards: RewardArguments, training: TimeLensGRPOConfig, model_config: ModelConfig) -> None:
+    if model_config.model_name_or_path is None:
+        raise ValueError("model_name_or_path is not set")
+    if model_config.load_in_8bit or model_config.load_in_4bit:
+        raise ValueError("quantised base weights are not supported: leave load_in_8bit and load_in_4bit out")
+    checkpoint = materialise(model_config.model_name_or_path, data.synthetic_folder)
+    data.annotations = materialise(data.annotations, data.synthetic_folder)
+
+    processor = load_processor(checkpoint, data.encoding, revision=model_config.model_revision, **data.sampling)
+    moments = training_moments(data, missing_videos=training.on_bad_video == "skip")
+    model = AutoModelForImageTextToText.from_pretrained(
+        checkpoint,
+        revision=model_config.model_revision,
+        dtype=model_config.dtype,
+        attn_implementation=model_config.attn_implementation,
+    )
+    trainer = TimeLensGRPOTrainer(
+        model=model,
+        reward_funcs=[REWARDS[name] for name in rewards.rewards],
+        args=training,
+        train_dataset=moments_dataset(moments, processor.encoding),
+        processing_class=processor,
+        peft_config=get_peft_config(model_config),
+    )
+    trainer.train(resume_from_checkpoint=last_checkpoint(training.output_dir))
+    trainer.save_model()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
+    main(*TrlParser((DataArguments, RewardArguments, TimeLensGRPOConfig, ModelConfig)).parse_args_and_config())
