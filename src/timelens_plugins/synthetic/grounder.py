@@ -54,8 +54,8 @@ def build_grounder(
     *,
     hidden_size: int = 96,
     layers: int = 4,
-    vision_hidden_size: int = 48,
-    vision_depth: int = 1,
+    vision_hidden_size: int = 64,
+    vision_depth: int = 2,
     rope_theta: float = 1000.0,
     seed: int = 0,
 ) -> Qwen3VLForConditionalGeneration:

@@ -89,9 +89,10 @@ class Lesson:
     """
 
     pixels: NDArray[np.uint8] = field(repr=False)
-    input_ids: list[int]
-    labels: list[int]
-    weights: list[float]
+    offset: int = 0
+    input_ids: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
     stamps: list[tuple[int, int]] = field(default_factory=list)
     cues: list[tuple[int, list[int]]] = field(default_factory=list)
 
@@ -132,13 +133,16 @@ class LessonWriter:
             self._cache[text] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return self._cache[text]
 
-    def open(self, scene: Scene) -> Lesson:
-        """A lesson that has shown the clip and waits for the user's text."""
+    def open(self, scene: Scene, offset: int = 0) -> Lesson:
+        """A lesson that has shown the clip and waits for the user's text.
+
+        All times of the lesson, those shown and those answered, are ``offset`` seconds later than in the scene.
+        """
         times = frame_times(scene.duration)
-        lesson = Lesson(patches(render(scene, size=FRAME_SIZE, times=times)), [], [], [])
+        lesson = Lesson(patches(render(scene, size=FRAME_SIZE, times=times)), offset)
         lesson.say(self.ids("<|im_start|>user\n"))
         for first, second in times.reshape(-1, 2):
-            stamp = f"{(first + second) / 2:.1f}"
+            stamp = f"{(first + second) / 2 + offset:.1f}"
             lesson.say(self.ids(f"<{stamp} seconds>"))
             lesson.say(self.ids("<|vision_start|><|video_pad|>"))
             lesson.stamps.append((len(lesson.input_ids) - 1, self.ids(stamp.split(".")[0])[0]))
@@ -155,9 +159,10 @@ class LessonWriter:
         """One turn of the benchmark's task."""
         self.ask(lesson, GROUNDING_PROMPT.format(query=event.query))
         start = len(lesson.input_ids)
-        lesson.say(self.ids(format_answer([event.span])) + self.ids("<|im_end|>"), 1.0)
+        span = Span(event.span.start + lesson.offset, event.span.end + lesson.offset)
+        lesson.say(self.ids(format_answer([span])) + self.ids("<|im_end|>"), 1.0)
         cue = self.ids(" " + event.query.split(" ", 1)[1])
-        times = {self.ids(f"{t:.0f}")[0] for t in event.span}
+        times = {self.ids(f"{t:.0f}")[0] for t in span}
         for position in range(start, len(lesson.input_ids)):
             if lesson.input_ids[position] in times:
                 lesson.cues.append((position - 1, cue))
@@ -173,11 +178,11 @@ class LessonWriter:
             cue = self.ids(f" {words}")
             lesson.say(self.ids(f" {words} "), word_weight)
             lesson.cues.append((len(lesson.input_ids) - 1, cue))
-            lesson.say(self.ids(f"{event.span.start:.0f}"), 1.0)
+            lesson.say(self.ids(f"{event.span.start + lesson.offset:.0f}"), 1.0)
             if ends:
                 lesson.say(self.ids(" - "))
                 lesson.cues.append((len(lesson.input_ids) - 1, cue))
-                lesson.say(self.ids(f"{event.span.end:.0f}"), 1.0)
+                lesson.say(self.ids(f"{event.span.end + lesson.offset:.0f}"), 1.0)
             lesson.say(self.ids(";"))
         lesson.say(self.ids("<|im_end|>"), word_weight)
 
