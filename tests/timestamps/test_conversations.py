@@ -44,6 +44,8 @@ def test_windows_and_sampling_of_one_part(small: Any, real_data: Path) -> None:
         small.apply_chat_template(small.grounding_messages(clip, "a rocket"), **OPTIONS),
     )
     assert len(clip.times) == 4
+    messages[0]["content"][0]["video"] = Path(path)
+    assert small.apply_chat_template(messages, **OPTIONS)["image_grid_thw"].shape == (2, 3)
     messages[0]["content"][0]["max_pixels"] = 1000
     with pytest.raises(
         ValueError, match="unknown keys max_pixels; known besides the video: video_start, video_end, fps"

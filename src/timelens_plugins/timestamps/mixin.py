@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -161,7 +162,7 @@ class InterleavedTimestampsMixin(ProcessorMixin):
 
     def grounding_messages(
         self,
-        video: VideoClip | str,
+        video: VideoClip | str | PathLike[str],
         query: str,
         *,
         video_start: float | None = None,
@@ -207,7 +208,7 @@ class InterleavedTimestampsMixin(ProcessorMixin):
                 f"{', '.join((*WINDOW_KEYS, *sampling_keys()))}"
             )
         source = next((part[key] for key in ("video", "url", "path") if key in part), None)
-        if not isinstance(source, str):
+        if not isinstance(source, str | PathLike):
             if options:
                 raise ValueError(f"a video part with {', '.join(options)} needs a path, got a {type(source).__name__}")
             return part

@@ -165,7 +165,7 @@ def _as_metadata(entry: Any, name: str) -> VideoMetadata:
 
 def _as_tensor(video: Any, name: str) -> Tensor:
     if isinstance(video, Sequence):
-        pictures = [np.asarray(p.convert("RGB")) if isinstance(p, Image.Image) else p for p in video]
+        pictures = [np.array(p.convert("RGB")) if isinstance(p, Image.Image) else p for p in video]
         if len({tuple(p.shape) for p in pictures}) > 1:
             raise ValueError(f"{name}: its frames differ in size")
         video = torch.stack([torch.as_tensor(p) for p in pictures])
