@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-from transformers import PreTrainedTokenizerFast, Qwen3VLForConditionalGeneration, Qwen3VLProcessor
+from transformers import PreTrainedTokenizerFast, Qwen3VLForConditionalGeneration
 
 from timelens_plugins.answers import GROUNDING_PROMPT, format_answer
 from timelens_plugins.synthetic.shapes import COLORS, SHAPES
 from timelens_plugins.synthetic.tiny import build_model, build_processor, build_tokenizer
 from timelens_plugins.synthetic.world import ACTIONS
+from timelens_plugins.timestamps import TimeLensQwen3VLProcessor
 
 __all__ = ["FRAME_SIZE", "build_grounder", "build_grounder_processor", "build_grounder_tokenizer"]
 
@@ -41,12 +42,22 @@ def build_grounder_tokenizer() -> PreTrainedTokenizerFast:
     return build_tokenizer(texts * 3, vocab_size=_VOCABULARY, numbers=r"\.\p{N}|\p{N}{1,2}")
 
 
-def build_grounder_processor(tokenizer: PreTrainedTokenizerFast | None = None) -> Qwen3VLProcessor:
-    """Qwen3-VL's processor with the grounder's tokenizer and frame size."""
-    processor = cast(Qwen3VLProcessor, build_processor("qwen3_vl", tokenizer or build_grounder_tokenizer()))
+def build_grounder_processor(tokenizer: PreTrainedTokenizerFast | None = None) -> TimeLensQwen3VLProcessor:
+    """Qwen3-VL's processor with native times, the grounder's tokenizer, and one visual token a pair of frames.
+
+    Both the frame sampling (for clips read by this package) and the video processor's own bounds (for frames from
+    elsewhere) lead to frames of 32 x 32 pixels.
+    """
+    parts = build_processor("qwen3_vl", tokenizer or build_grounder_tokenizer())
     pixels = 2 * FRAME_SIZE * FRAME_SIZE  # of the whole clip: the upper bound always takes the smallest frame
-    processor.video_processor.size = {"shortest_edge": pixels, "longest_edge": pixels}
-    return processor
+    parts.video_processor.size = {"shortest_edge": pixels, "longest_edge": pixels}
+    return TimeLensQwen3VLProcessor(
+        parts.image_processor,
+        parts.tokenizer,
+        parts.video_processor,
+        chat_template=parts.chat_template,
+        frame_sampling={"min_tokens": 1, "total_tokens": 1},
+    )
 
 
 def build_grounder(
