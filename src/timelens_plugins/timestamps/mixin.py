@@ -35,7 +35,7 @@ from timelens_plugins.timestamps.encodings import Encoding, check_encoding, chec
 from timelens_plugins.timestamps.messages import WINDOW_KEYS, Message, build_messages, sampling_keys, strip_none
 from timelens_plugins.timestamps.overlay import draw_overlays
 from timelens_plugins.timestamps.signpost import auto_map, write_signpost
-from timelens_plugins.timestamps.video_inputs import TimedFrames, timed_videos
+from timelens_plugins.timestamps.video_inputs import TimedFrames, take_video_options, timed_videos
 from timelens_plugins.video import FrameSampling, VideoClip, sample_frames
 
 __all__ = ["InterleavedTimestampsMixin"]
@@ -54,8 +54,9 @@ _FRAME_PIXELS, _FRAME_GRIDS, _FRAME_COUNTS = "frame_pixel_values", "frame_grid_t
 
 
 class InterleavedTimestampsMixin(ProcessorMixin):
-    """Time encodings for the processors of Qwen-like models; put it first: ``class P(InterleavedTimestampsMixin,
-    Qwen2_5_VLProcessor)``.
+    """Time encodings for the processors of Qwen-like models, as the first of two base classes::
+
+        class MyProcessor(InterleavedTimestampsMixin, Qwen2_5_VLProcessor): ...
 
     Called like any transformers processor::
 
@@ -67,10 +68,10 @@ class InterleavedTimestampsMixin(ProcessorMixin):
     ``native`` equal those of qwen-vl-utils and the parent with ``do_resize=False, do_sample_frames=False``.
 
     Args:
-        image_processor, tokenizer, video_processor, chat_template: as the parent's. encoding: one of
-            :data:`ENCODINGS`; :attr:`default_encoding` where None. frame_sampling: frame rate and pixel budget for
-            paths, as ``FrameSampling`` or as a dict of its fields; patch and merge size default to the video
-            processor's.
+        image_processor, tokenizer, video_processor, chat_template: as the parent's.
+        encoding: one of :data:`ENCODINGS`; :attr:`default_encoding` where None.
+        frame_sampling: frame rate and pixel budget for paths, as ``FrameSampling`` or as a dict of its fields; patch
+            and merge size default to the video processor's.
         timestamp_format: text before each frame of ``interleaved_timestamp``, with ``{t}`` in seconds.
 
     Raises:
@@ -228,7 +229,7 @@ class InterleavedTimestampsMixin(ProcessorMixin):
         """
         if videos is None:
             return super().__call__(images=images, text=text, audio=audio, **kwargs)
-        metadata = _take_video_options(kwargs)
+        metadata = take_video_options(kwargs)
         timed = timed_videos(videos, metadata, self.frame_sampling)
         if text is None and self.encoding != "native":
             raise ValueError(f"encoding {self.encoding!r} writes into the prompt; pass text as well")
@@ -381,24 +382,3 @@ class InterleavedTimestampsMixin(ProcessorMixin):
             pixels, grids = (torch.cat(tensors) for tensors in zip(*merged, strict=True))
         output["pixel_values"], output["image_grid_thw"] = pixels, grids
         return output
-
-
-def _take_video_options(kwargs: dict[str, Any]) -> Any:
-    """Removes from ``kwargs`` what would sample or resize frames again, and returns the ``video_metadata`` found."""
-    options = dict(kwargs.pop("videos_kwargs", None) or {})
-    for name in ("fps", "num_frames", "do_sample_frames"):
-        for value in (kwargs.pop(name, None), options.pop(name, None)):
-            if value is not None and value is not False:
-                raise ValueError(
-                    f"{name}={value!r}: this processor never samples frames again; sample them with "
-                    "sample_frames(path, fps=...), or set frame_sampling"
-                )
-    if options.pop("do_resize", None):
-        raise ValueError(
-            "do_resize=True: frames come at their final size; choose it by sample_frames(path, total_tokens=...)"
-        )
-    if "do_resize" in kwargs:
-        kwargs["images_kwargs"] = {"do_resize": kwargs.pop("do_resize"), **(kwargs.get("images_kwargs") or {})}
-    metadata = [kwargs.pop("video_metadata", None), options.pop("video_metadata", None)]
-    kwargs["videos_kwargs"] = options | {"do_resize": False, "do_sample_frames": False}
-    return next((entry for entry in metadata if entry is not None), None)

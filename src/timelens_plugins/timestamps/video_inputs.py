@@ -16,7 +16,7 @@ from transformers.video_utils import VideoMetadata
 
 from timelens_plugins.video import FrameSampling, VideoClip, sample_frames
 
-__all__ = ["TimedFrames", "timed_videos"]
+__all__ = ["TimedFrames", "take_video_options", "timed_videos"]
 
 _REMEDY = (
     "pass a VideoClip (timelens_plugins.video.sample_frames), a path, or frames with one video_metadata entry each "
@@ -72,6 +72,27 @@ def timed_videos(videos: Any, video_metadata: Any, sampling: FrameSampling) -> l
         _timed(video, entry, sampling, position)
         for position, (video, entry) in enumerate(zip(flat, metadata, strict=True))
     ]
+
+
+def take_video_options(kwargs: dict[str, Any]) -> Any:
+    """Removes from ``kwargs`` what would sample or resize frames again, and returns the ``video_metadata`` found."""
+    options = dict(kwargs.pop("videos_kwargs", None) or {})
+    for name in ("fps", "num_frames", "do_sample_frames"):
+        for value in (kwargs.pop(name, None), options.pop(name, None)):
+            if value is not None and value is not False:
+                raise ValueError(
+                    f"{name}={value!r}: this processor never samples frames again; sample them with "
+                    "sample_frames(path, fps=...), or set frame_sampling"
+                )
+    if options.pop("do_resize", None):
+        raise ValueError(
+            "do_resize=True: frames come at their final size; choose it by sample_frames(path, total_tokens=...)"
+        )
+    if "do_resize" in kwargs:
+        kwargs["images_kwargs"] = {"do_resize": kwargs.pop("do_resize"), **(kwargs.get("images_kwargs") or {})}
+    metadata = [kwargs.pop("video_metadata", None), options.pop("video_metadata", None)]
+    kwargs["videos_kwargs"] = options | {"do_resize": False, "do_sample_frames": False}
+    return next((entry for entry in metadata if entry is not None), None)
 
 
 def _timed(video: Any, entry: Any, sampling: FrameSampling, position: int) -> TimedFrames:
