@@ -2,9 +2,14 @@
 
     python benchmarks/shared_prefix.py --family qwen3_vl --prompt-tokens 4329 --completions 8
 
-Every variant runs in a fresh process on the same random model and prompt (4 layers, hidden size 256), so that memory
-peaks do not mix. Time is CPU time of the process, memory the peak above what was resident before the measured part.
-All variants of one kind must agree in what they compute; a checksum is compared.
+Every variant runs in a fresh process on the same random model and prompt, so that memory peaks do not mix. Time is CPU
+time of the process, memory the peak above what was resident before the measured part. All variants of one kind must
+agree in what they compute; a checksum is compared. "Faster tower" is with ``accelerate_vision``, "cached video" with a
+frozen tower whose features are there already.
+
+Kinds: *training* is forward and backward over the completions of one prompt; *queries* over several queries of one
+video, an answer each; *rollout* is greedy decoding of all completions; *vision* is forward and backward of the vision
+tower; *head* is forward and backward over 1024 tokens of a short prompt with a vocabulary of 151,936.
 """
 
 from __future__ import annotations
@@ -20,11 +25,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-TRAINING = ("repeated batch", "one row at a time", "shared prefix", "shared, cached video")
+TRAINING = ("repeated batch", "one row at a time", "shared prefix", "shared, faster tower", "shared, cached video")
 QUERIES = ("one row per query", "queries in one row")
-ROLLOUT = ("rollout, repeated", "rollout, shared")
-VISION = ("vision tower", "vision tower, accelerated")
-KINDS = {"training": TRAINING, "queries": QUERIES, "rollout": ROLLOUT, "vision": VISION}
+ROLLOUT = ("rollout, repeated", "rollout, shared", "rollout, shared, faster tower")
+VISION = ("vision tower", "faster tower")
+HEAD = ("logits at once", "logits in chunks")
+KINDS = {"training": TRAINING, "queries": QUERIES, "rollout": ROLLOUT, "vision": VISION, "head": HEAD}
 
 
 def main() -> int:
@@ -42,7 +48,8 @@ def main() -> int:
         return 0
     print(machine(args.threads))
     print(
-        f"{args.family}, prompt of {args.prompt_tokens} tokens, {args.completions} x {args.tokens} tokens\n"
+        f"{args.family}, 4 layers, hidden size 256, prompt of {args.prompt_tokens} tokens, "
+        f"{args.completions} x {args.tokens} tokens\n"
         f"{'':28}{'CPU s':>9}{'peak MB':>9}{'time':>9}{'memory':>9}"
     )
     for kind in args.kinds:
@@ -92,10 +99,13 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     logging.set_verbosity_error()
     torch.set_num_threads(args.threads)
     model = build_model(args.family)
-    if args.variant == "vision tower, accelerated":
+    if args.variant.endswith("faster tower"):
         from timelens_plugins.shared_prefix import accelerate_vision
 
         accelerate_vision(model)
+    if args.variant in HEAD:  # the head of a real vocabulary, on the answers of a short prompt
+        model.resize_token_embeddings(151_936, mean_resizing=False)
+        args.prompt_tokens, args.completions, args.tokens = 300, 16, 64
     work = prepare(args, model)
     small = argparse.Namespace(**vars(args) | {"prompt_tokens": 200})
     prepare(small, model)()
@@ -176,11 +186,22 @@ def prepare(args: argparse.Namespace, model: Any) -> Callable[[], float]:
             parameter.requires_grad_(False)
         prompt = encode_vision(model, prompt)
 
+    if variant in HEAD:
+        tree = PromptTree.group(prompt, completions)
+
+        def score() -> float:
+            chunk = 256 if variant == HEAD[1] else sum(len(c) for c in completions)
+            loss = log_probs(model, tree, chunk_tokens=chunk).log_probs.mean()
+            loss.backward()
+            return loss.item()
+
+        return score
+
     model.train()
 
     def train() -> float:
         total = 0.0
-        if variant in ("shared prefix", "shared, cached video"):
+        if variant.startswith("shared"):
             loss = log_probs(model, PromptTree.group(prompt, completions)).log_probs.mean()
             loss.backward()
             total = loss.item()
@@ -238,7 +259,7 @@ def rollout(model: Any, prompt: Any, args: argparse.Namespace, variant: str) -> 
         suppress_tokens=[model.config.image_token_id, model.config.video_token_id],
     )
     model.eval()
-    if variant == "rollout, shared":
+    if variant.startswith("rollout, shared"):
         [rows] = generate_group(model, prompt, config, completions=args.completions)
         return float(torch.stack(rows).sum())
     inputs = repeated(prompt, [prompt.input_ids[:0]] * args.completions)

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from peft import LoraConfig, get_peft_model
 from plain_batch import image_prompt, random_tokens, repeated_inputs, video_prompt
 from transformers import GenerationConfig, PreTrainedTokenizerFast
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from timelens_plugins.shared_prefix import Prompt, PromptTree, encode_vision, generate_group, log_probs, share_prompt
 from timelens_plugins.synthetic.tiny import build_model
@@ -162,6 +165,33 @@ def test_memory_is_shared(model: Any, processor: Any) -> None:
         generate_group(model, prompt, config(model, max_new_tokens=3), completions=6)
     packed = len(prompt) - 1
     assert sorted(set(sizes)) == [(1, packed + 6), (1, packed + 12), (1, packed + 18)]
+
+
+def test_with_an_adapter_and_flash_attention(
+    family: str, tokenizer: PreTrainedTokenizerFast, processor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A PEFT model; then flash attention for the prompt, its kernel stood in for on a CPU."""
+    base = build_model(family, tokenizer).double()
+    lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], exclude_modules=".*visual.*", init_lora_weights=False)
+    model = get_peft_model(base, lora).double().eval()
+    settings = config(base)
+    prompt = video_prompt(processor)
+    expected = stock(model, prompt, settings, 2)
+    assert lists(generate_group(model, prompt, settings, completions=2)) == [expected]
+
+    lengths: list[int] = []
+
+    def flash(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **kwargs: Any) -> tuple[Any, None]:
+        lengths.append(query.shape[2])
+        out = F.scaled_dot_product_attention(
+            query, key, value, is_causal=True, scale=kwargs["scaling"], enable_gqa=True
+        )
+        return out.transpose(1, 2), None
+
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._local_mapping, "flash_attention_2", flash)
+    base.model.language_model.config._attn_implementation = "flash_attention_2"
+    assert lists(generate_group(model, prompt, settings, completions=2)) == [expected]
+    assert lengths == [len(prompt) - 1] * 2, "once per layer, for the prompt"
 
 
 def test_attention_that_bypasses_the_interface_is_noticed(model: Any, processor: Any) -> None:

@@ -117,6 +117,11 @@ def test_accelerated_tower_is_the_same_tower(build: Callable[..., Any], processo
         assert len(calls) < plain_calls
         torch.testing.assert_close(found[0], expected[0], rtol=1e-10, atol=1e-12)
         assert worst_difference(found[1], expected[1]) < 1e-6
+        tree = group(prompt)
+        scores = gradients(model, lambda: log_probs(model, tree).log_probs)
+        plain = gradients(model, lambda: plain_scores(model, tree)[0])
+        torch.testing.assert_close(scores[0], plain[0], rtol=1e-9, atol=1e-9)
+        assert worst_difference(scores[1], plain[1]) < 1e-6
         with pytest.raises(ValueError, match="accelerated twice"):
             accelerate_vision(model)
         acceleration.remove()

@@ -2,7 +2,7 @@
 
 The forward is the (wrapped) model's own. Its output head is entered through a shadow for that one call: the hidden
 states of the S scored tokens go through the head and the log-softmax in chunks that backward computes again, so that
-logits never exist for more than a chunk.
+logits never exist for more than a chunk. What fits one chunk is not computed twice.
 """
 
 from __future__ import annotations
@@ -121,8 +121,9 @@ def _scoring_head(head: nn.Module, row: PackedRow, scale: float, entropy: bool, 
         if hidden_states.shape[1] != row.targets.numel():
             raise RuntimeError(f"the head got {hidden_states.shape[1]} positions for {row.targets.numel()} tokens")
         parts = []
+        recompute = torch.is_grad_enabled() and row.targets.numel() > chunk
         for hidden, targets in zip(hidden_states[0].split(chunk), row.targets.split(chunk), strict=True):
-            if torch.is_grad_enabled():
+            if recompute:
                 parts.append(checkpoint(piece, hidden, targets, use_reentrant=False))
             else:
                 parts.append(piece(hidden, targets))

@@ -58,11 +58,11 @@ def vision_inputs(core: Any, prompts: Sequence[Prompt]) -> dict[str, Any]:
     if len(cached) > 1:
         raise ValueError("some prompts have vision features and others pixels: encode_vision all of them or none")
     inputs: dict[str, Any] = {
-        GRIDS[m]: torch.cat([p.vision[GRIDS[m]] for p in prompts if GRIDS[m] in p.vision]).to(device) for m in used
+        GRIDS[m]: _joined([p.vision[GRIDS[m]] for p in prompts if GRIDS[m] in p.vision]).to(device) for m in used
     }
     if cached == {False}:
         for m in used:
-            inputs[PIXELS[m]] = torch.cat([p.vision[PIXELS[m]] for p in prompts if PIXELS[m] in p.vision]).to(device)
+            inputs[PIXELS[m]] = _joined([p.vision[PIXELS[m]] for p in prompts if PIXELS[m] in p.vision]).to(device)
         return inputs
     injected = {}
     for m in used:
@@ -70,6 +70,11 @@ def vision_inputs(core: Any, prompts: Sequence[Prompt]) -> dict[str, Any]:
         _check_gradients(core.visual, features)
         injected[m] = _InjectedFeatures(core.visual, features, device)
     return inputs | {"mm_encoder_outputs": injected}
+
+
+def _joined(tensors: list[Tensor]) -> Tensor:
+    """One prompt's pixels are hundreds of megabytes: not copied when alone."""
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
 
 
 class _InjectedFeatures:
