@@ -24,7 +24,7 @@ from transformers import AutoModelForImageTextToText, GenerationConfig
 
 from timelens_plugins.inference.engine import Answer, Question, VideoAnswerer
 from timelens_plugins.inference.journal import Journal
-from timelens_plugins.timestamps import load_processor
+from timelens_plugins.timestamps import load_processor, restore_text_positions
 
 __all__ = ["TimeLens"]
 
@@ -120,6 +120,7 @@ class TimeLens(lmms):
             device_map=device_map,
             revision=revision,
         ).eval()
+        restore_text_positions(model)
         if device_map is None:
             model = model.to(self._device)
         self._model = model

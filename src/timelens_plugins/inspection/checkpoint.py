@@ -222,5 +222,5 @@ def _positions_after_video(processor: InterleavedTimestampsMixin, model: Any, ar
             "warning",
             f"this transformers puts the text after a video at rotary position {after}, though the video reaches to "
             f"{last}; Qwen2.5-VL was trained, and transformers 4 runs, with the text after all of the video",
-            "use an encoding that shows frames as images (interleaved_*), or expect scores other than published",
+            "call timelens_plugins.timestamps.restore_text_positions(model), as evaluation and training here do",
         )

@@ -7,6 +7,7 @@ processor; ``snap_spans`` fits training targets to the sampled times.
 from timelens_plugins.timestamps.encodings import ENCODINGS, TIMESTAMP_FORMAT, Encoding
 from timelens_plugins.timestamps.messages import build_messages
 from timelens_plugins.timestamps.mixin import InterleavedTimestampsMixin
+from timelens_plugins.timestamps.positions import restore_text_positions
 from timelens_plugins.timestamps.processors import (
     FAMILIES,
     TimeLensQwen2_5_VLProcessor,
@@ -25,5 +26,6 @@ __all__ = [
     "TimeLensQwen3VLProcessor",
     "build_messages",
     "load_processor",
+    "restore_text_positions",
     "snap_spans",
 ]
