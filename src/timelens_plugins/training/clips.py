@@ -213,8 +213,8 @@ class ClipLoader:
             backend=self._backend,
         )
         if not hasattr(self._local, "processor"):
-            with self._lock:
-                self._local.processor = self._copies.pop() if self._copies else self.processor
+            # No more threads than copies; without threads, the caller's own.
+            self._local.processor = self._copies.pop() if self._copies else self.processor
         return replace(load_clip(self._local.processor, key, clip), _processor=self.processor)
 
 
