@@ -12,7 +12,7 @@ and what is being asked for. Without them the model stays at guessing for a thou
 
 Usage::
 
-    python recipes/demo/train_base.py OUTPUT [--seed 0] [--steps 6000]
+    python recipes/demo/train_base.py OUTPUT [--seed 0] [--steps 2000]
 
 Progress goes to ``OUTPUT/log.jsonl``, the checkpoint to ``OUTPUT/base``. An interrupted run continues when
 it is started again with the same arguments.
@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import time
 from pathlib import Path
@@ -56,14 +55,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("output", type=Path, help="folder of the checkpoint, its log and its resume state")
     parser.add_argument("--seed", type=int, default=0, help="of weights and scenes (default: %(default)s)")
     parser.add_argument("--align-steps", type=int, default=900, help="steps of alignment (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=6000, help="steps of recall and events (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=2000, help="steps of recall and events (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=8, help="clips a step (default: %(default)s)")
-    parser.add_argument("--lr", type=float, default=2.5e-3, help="peak, cosine decay (default: %(default)s)")
+    parser.add_argument("--lr", type=float, default=2.5e-3, help="peak rate (default: %(default)s)")
     parser.add_argument(
         "--next-level", type=float, default=0.35, help="loss at which clips grow (default: %(default)s)"
     )
     parser.add_argument("--aux", type=float, default=0.3, help="weight of the auxiliary losses (default: %(default)s)")
-    parser.add_argument("--evaluate-every", type=int, default=500, help="steps (default: %(default)s)")
+    parser.add_argument("--evaluate-every", type=int, default=250, help="steps (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
     return parser.parse_args()
 
@@ -137,8 +136,8 @@ class Run:
         self.model.train()
         for step in self._progress("recall and events", self.step, args.steps):
             started = time.process_time()
-            cosine = 0.5 * (1 + math.cos(math.pi * step / args.steps))
-            set_rate(self.optimizer, args.lr * min(1, (step + 1) / 50) * (0.02 + 0.98 * cosine))
+            # Constant while the curriculum moves, then linearly down over the last two fifths.
+            set_rate(self.optimizer, args.lr * min(1, (step + 1) / 50, 2.5 * (1 - step / args.steps)))
             lessons = self.curriculum.draw(self.level, args.batch)
             loss = answer_loss(self.model, self.writer.collate(lessons))
             stamps, cues = self._halves(lessons)

@@ -4,7 +4,8 @@
 grow from level to level. The last level mixes recall with lists of the world's real events, start and end, of which
 several are visible at once. The benchmark's prompt never occurs: that is left to fine-tuning.
 
-Half of the clips begin anywhere within a longer video, so that numbers must be read from the stamps, not counted.
+From the second level on, half of the clips begin anywhere within a longer video, so that numbers must be read from the
+stamps, not counted.
 """
 
 from __future__ import annotations
@@ -81,7 +82,9 @@ class Curriculum:
         return lesson
 
     def _offset(self, duration: int) -> int:
-        return self._whole(0, _LONGEST - duration) if self.rng.random() < 0.5 else 0
+        if duration == RECALL_LEVELS[0][0] or self.rng.random() < 0.5:
+            return 0
+        return self._whole(0, _LONGEST - duration)
 
     def _whole(self, low: int, high: int) -> int:
         return int(self.rng.integers(low, high + 1))
