@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from timelens_plugins.video.errors import BackendError, VideoError
@@ -36,8 +35,8 @@ class Backend(Protocol):
 
     name: str
 
-    def read(self, stream: VideoStream, indices: NDArray[np.int64]) -> Iterator[torch.Tensor]:
-        """The frames at ``indices`` (ascending, distinct), one by one: uint8 ``(C, H, W)``, RGB, upright."""
+    def read(self, stream: VideoStream, indices: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+        """The frames at ``indices`` (ascending, distinct), one by one: uint8 ``(H, W, C)``, RGB, upright."""
         ...
 
 

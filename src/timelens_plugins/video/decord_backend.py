@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from timelens_plugins.video.errors import BackendError
@@ -29,7 +28,7 @@ class DecordBackend:
 
     name = "decord"
 
-    def read(self, stream: VideoStream, indices: NDArray[np.int64]) -> Iterator[torch.Tensor]:
+    def read(self, stream: VideoStream, indices: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
         """As :meth:`PyAVBackend.read`, but damage inside a frame goes unnoticed.
 
         Raises:
@@ -67,21 +66,21 @@ def _seeks_exactly(stream: VideoStream) -> bool:
     return np.array_equal(stream.positions[stream.keyframes], stream.keyframes)
 
 
-def _seeking(reader: Any, indices: NDArray[np.int64]) -> Iterator[torch.Tensor]:
+def _seeking(reader: Any, indices: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
     size, start = 1, 0
     while start < len(indices):
-        batch = torch.from_numpy(reader.get_batch(indices[start : start + size].tolist()).asnumpy()).permute(0, 3, 1, 2)
+        batch = reader.get_batch(indices[start : start + size].tolist()).asnumpy()
         start += size
-        size = max(1, BATCH_BYTES // batch[0].numel())
+        size = max(1, BATCH_BYTES // batch[0].nbytes)
         yield from batch
 
 
-def _counting(reader: Any, indices: NDArray[np.int64]) -> Iterator[torch.Tensor]:
+def _counting(reader: Any, indices: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
     wanted = {int(i) for i in indices}
     for index in range(int(indices[-1]) + 1):
         frame = reader.next()
         if index in wanted:
-            yield torch.from_numpy(frame.asnumpy()).permute(2, 0, 1)
+            yield frame.asnumpy()
 
 
 def _summary(error: BaseException) -> str:

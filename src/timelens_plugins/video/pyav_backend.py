@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from timelens_plugins.video.errors import BackendError, VideoError
@@ -62,8 +61,8 @@ class PyAVBackend:
 
     name = "pyav"
 
-    def read(self, stream: VideoStream, indices: NDArray[np.int64]) -> Iterator[torch.Tensor]:
-        """The frames at ``indices`` (ascending, distinct), one by one: uint8 ``(C, H, W)``, RGB, upright.
+    def read(self, stream: VideoStream, indices: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+        """The frames at ``indices`` (ascending, distinct), one by one: uint8 ``(H, W, C)``, RGB, upright.
 
         Raises:
             BackendError: no decoder for the stream's codec.
@@ -173,7 +172,7 @@ def _undecodable(stream: VideoStream, pts: int) -> VideoError:
     )
 
 
-def _to_rgb(frame: av.VideoFrame, converter: VideoReformatter, path: str) -> torch.Tensor:
+def _to_rgb(frame: av.VideoFrame, converter: VideoReformatter, path: str) -> NDArray[np.uint8]:
     matrix = frame.colorspace if frame.colorspace in COLOR_MATRICES else BT601
     full = frame.color_range == FULL_RANGE or frame.format.name.startswith("yuvj")
     rgb = converter.reformat(
@@ -188,7 +187,7 @@ def _to_rgb(frame: av.VideoFrame, converter: VideoReformatter, path: str) -> tor
     )
     turns, mirrored = _display_turns(frame, path)
     array = np.rot90(rgb.to_ndarray(), turns)
-    return torch.from_numpy(np.ascontiguousarray(array[:, ::-1] if mirrored else array)).permute(2, 0, 1)
+    return np.ascontiguousarray(array[:, ::-1] if mirrored else array)
 
 
 def is_mirrored(stream: VideoStream) -> bool:

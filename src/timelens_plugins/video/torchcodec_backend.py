@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from timelens_plugins.video.errors import BackendError
@@ -22,7 +21,7 @@ class TorchCodecBackend:
 
     name = "torchcodec"
 
-    def read(self, stream: VideoStream, indices: NDArray[np.int64]) -> Iterator[torch.Tensor]:
+    def read(self, stream: VideoStream, indices: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
         """As :meth:`PyAVBackend.read`, but damage inside a frame goes unnoticed.
 
         Raises:
@@ -36,7 +35,7 @@ class TorchCodecBackend:
         if is_mirrored(stream):
             raise BackendError("torchcodec does not mirror frames")
         try:
-            decoder = VideoDecoder(stream.path, stream_index=stream.index, dimension_order="NCHW")
+            decoder = VideoDecoder(stream.path, stream_index=stream.index, dimension_order="NHWC")
         except (RuntimeError, ValueError) as error:
             raise BackendError(f"torchcodec cannot open the file: {_summary(error)}") from error
         undecodable = stream.packets - stream.unshown - stream.total_frames  # torchcodec counts those before the first
@@ -50,7 +49,7 @@ class TorchCodecBackend:
             shown = batch.pts_seconds.numpy()
             if np.abs(shown - stream.pts[chosen] * stream.time_base).max() > 0.5 * stream.time_base:
                 raise BackendError("torchcodec returned other frames than asked for")
-            yield from batch.data
+            yield from batch.data.numpy()
             start += size
             size = max(1, BATCH_BYTES // batch.data[0].numel())
 
