@@ -1,0 +1,70 @@
+"""Run by torchrun on two processes, with DDP and then with FSDP2; prints what each logs, as JSON.
+
+``torchrun distributed_run.py CHECKPOINT ANNOTATIONS OUTPUT BROKEN``
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpo_runs
+import torch
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from accelerate.utils import DistributedType
+from torch.distributed.fsdp import FSDPModule
+from torch.nn.parallel import DistributedDataParallel
+
+NAMES = ("loss", "grad_norm", "reward", "entropy", "parse_failures", "sharing/saved_tokens", "videos/skipped")
+FSDP2 = {
+    "fsdp": True,
+    "fsdp_config": {
+        "fsdp_version": 2,
+        "reshard_after_forward": True,
+        "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+        "transformer_layer_cls_to_wrap": ["Qwen3VLTextDecoderLayer", "Qwen3VLVisionBlock"],
+        "state_dict_type": "FULL_STATE_DICT",
+    },
+}
+
+
+def settings(processes: int) -> dict[str, Any]:
+    """The same generation batch of four prompts on any number of processes; one of its videos cannot be read."""
+    return {
+        "per_device_train_batch_size": 4 * grpo_runs.GENERATIONS // processes,
+        "vision": "full",
+        "on_bad_video": "skip",
+        "gradient_checkpointing": True,
+        "shuffle_dataset": False,
+        "max_steps": 3,
+        "num_iterations": 2,
+    }
+
+
+def moments_with_a_broken_video(annotations: Path, broken: Path) -> list[Any]:
+    """Prompts of different lengths; the last of the first batch cannot be read."""
+    moments = grpo_runs.training_moments(annotations)
+    return [*moments[:3], replace(moments[3], video=str(broken)), *moments[4:]]
+
+
+if __name__ == "__main__":
+    checkpoint, annotations, output, broken = map(Path, sys.argv[1:])
+    torch.set_num_threads(1)
+    for name, sharding in (("ddp", {}), ("fsdp2", FSDP2)):
+        AcceleratorState._reset_state()
+        GradientState._reset_state()
+        moments = moments_with_a_broken_video(annotations, broken)
+        if sharding:
+            # accelerate leaves FSDP out on CPUs, without a word; nothing else of it asks what the devices are.
+            PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+        trainer = grpo_runs.make_trainer(checkpoint, moments, output / name, **settings(2), **sharding)
+        assert trainer.accelerator.is_fsdp2 == bool(sharding)
+        assert trainer.accelerator.num_processes == 2
+        trainer.train()
+        assert isinstance(trainer.model_wrapped, FSDPModule if sharding else DistributedDataParallel)
+        trainer.save_model()
+        if trainer.accelerator.is_main_process:
+            print("RESULT", json.dumps({"name": name, "history": grpo_runs.history(trainer, *NAMES)}), flush=True)

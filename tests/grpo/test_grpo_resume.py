@@ -1,0 +1,79 @@
+"""A killed run continues with the losses of an uninterrupted one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from grpo_runs import history
+from killed_run import SETTINGS
+
+from timelens_plugins.grpo import TimeLensGRPOTrainer
+from timelens_plugins.moments import Moment
+from timelens_plugins.training.checkpoints import STATE_FILE, last_checkpoint
+
+MakeTrainer = Callable[..., TimeLensGRPOTrainer]
+NAMES = ("loss", "grad_norm", "reward", "entropy", "kl", "num_tokens", "learning_rate")
+
+
+def test_kill_and_resume(
+    make_trainer: MakeTrainer, tiny_checkpoints: dict[str, Path], annotations: Path, tmp_path: Path
+) -> None:
+    killed = tmp_path / "killed"
+    command = [sys.executable, str(Path(__file__).with_name("killed_run.py"))]
+    process = subprocess.Popen(
+        [*command, str(tiny_checkpoints["qwen3_vl"]), str(annotations), str(killed)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    whole = make_trainer(**SETTINGS | {"save_strategy": "no"})
+    whole.train()
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == -9, errors[-2000:]
+
+    # What a kill during the next save would leave behind.
+    shutil.copytree(killed / "checkpoint-3", killed / "checkpoint-4")
+    (killed / "checkpoint-4" / STATE_FILE).unlink()
+    checkpoint = last_checkpoint(killed)
+    assert checkpoint == str(killed / "checkpoint-3")
+
+    resumed = make_trainer(output_dir=killed, **SETTINGS)
+    resumed.train(resume_from_checkpoint=checkpoint)
+    assert len(history(whole)) == 7
+    assert history(resumed, *NAMES) == history(whole, *NAMES)
+
+    other = make_trainer(output_dir=killed, **SETTINGS | {"num_iterations": 3})
+    with pytest.raises(ValueError, match=r"made with num_iterations=2 \(now 3\): resume with the same settings"):
+        other.train(resume_from_checkpoint=checkpoint)
+    (killed / "checkpoint-3" / STATE_FILE).unlink()
+    with pytest.raises(ValueError, match="saving it was interrupted"):
+        make_trainer(output_dir=killed, **SETTINGS).train(resume_from_checkpoint=checkpoint)
+
+
+def test_resume_in_the_second_epoch(make_trainer: MakeTrainer, moments: list[Moment], tmp_path: Path) -> None:
+    """Each epoch has an order of its own, also for a run that never saw the first."""
+    settings = {"rows": moments[:4], "max_steps": 6, "save_steps": 1}
+    whole = make_trainer(**settings, output_dir=tmp_path, save_strategy="steps")
+    whole.train()
+    for step in (2, 3):  # at an epoch's end, and in the middle of one
+        resumed = make_trainer(**settings)
+        resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
+        assert history(resumed, *NAMES) == history(whole, *NAMES)
+
+
+def test_skipped_videos_stay_counted(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    trainer = make_trainer(output_dir=tmp_path, max_steps=1, save_strategy="steps", save_steps=1, on_bad_video="skip")
+    trainer.prompts.clips.skipped["gone.mp4"] = "no such file"
+    trainer.train()
+    assert json.loads((tmp_path / "checkpoint-1" / STATE_FILE).read_text())["skipped"] == {"gone.mp4": "no such file"}
+    resumed = make_trainer(output_dir=tmp_path, max_steps=2, on_bad_video="skip")
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+    assert history(resumed, "videos/skipped")[-1] == (1.0,)

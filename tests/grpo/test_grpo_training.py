@@ -1,0 +1,174 @@
+"""Three steps in every way of training: the shared prefix against the plain repeated batch, and what is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from grpo_runs import GENERATIONS, history
+from peft import LoraConfig
+
+from timelens_plugins.grpo import TimeLensGRPOTrainer
+from timelens_plugins.moments import Moment
+
+MakeTrainer = Callable[..., TimeLensGRPOTrainer]
+
+
+def lora() -> LoraConfig:
+    return LoraConfig(r=4, target_modules=["q_proj", "v_proj", "up_proj"], exclude_modules=".*visual.*")
+
+
+WAYS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
+    # name: (family, settings, parts that are trained)
+    "full, checkpointing": (
+        "qwen3_vl",
+        {"vision": "full", "gradient_checkpointing": True},
+        {"trunk", "merger", "language"},
+    ),
+    "full, reentrant checkpointing": (
+        "qwen2_5_vl",
+        {"vision": "full", "gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": True}},
+        {"trunk", "merger", "language"},
+    ),
+    "merger, reference model, generations used twice": (
+        "qwen3_vl",
+        {"beta": 0.1, "num_iterations": 2, "merger_learning_rate": 1e-4},
+        {"merger", "language"},
+    ),
+    "frozen tower, one generation for two steps": (
+        "qwen2_5_vl",
+        {"vision": "frozen", "per_device_train_batch_size": GENERATIONS, "steps_per_generation": 2},
+        {"language"},
+    ),
+    "adapters and mergers, reference": (
+        "qwen3_vl",
+        {"peft_config": lora, "beta": 0.1, "gradient_checkpointing": True},
+        {"merger", "adapters"},
+    ),
+    "frames as images, adapters, generations for two steps used twice": (
+        "qwen2_5_vl",
+        {
+            "encoding": "interleaved_timestamp",
+            "peft_config": lora,
+            "vision": "frozen",
+            "per_device_train_batch_size": GENERATIONS,
+            "gradient_accumulation_steps": 2,
+            "steps_per_generation": 4,
+            "num_iterations": 2,
+            "snap_spans": True,
+        },
+        {"adapters"},
+    ),
+}
+
+
+def part_of(name: str) -> str:
+    if "lora_" in name:
+        return "adapters"
+    if "merger" in name:
+        return "merger"
+    return "trunk" if "visual." in name else "language"
+
+
+def changed_parts(trainer: TimeLensGRPOTrainer, before: dict[str, torch.Tensor]) -> set[str]:
+    return {part_of(n) for n, p in trainer.model.named_parameters() if not torch.equal(p, before[n])}
+
+
+def run(make: MakeTrainer, family: str, **settings: Any) -> tuple[TimeLensGRPOTrainer, set[str]]:
+    if "peft_config" in settings:
+        settings["peft_config"] = settings["peft_config"]()
+    trainer = make(family, **settings)
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    trainer.train()
+    return trainer, changed_parts(trainer, before)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_shared_and_plain_agree_and_train_what_they_should(way: str, make_trainer: MakeTrainer) -> None:
+    family, settings, parts = WAYS[way]
+    shared, changed = run(make_trainer, family, **settings)
+    plain, _ = run(make_trainer, family, **settings, share_prefix=False)
+    assert changed == parts
+    assert len(history(shared)) == 3
+    for name in ("loss", "grad_norm", "reward", "entropy", "kl"):
+        found, expected = ([v[0] or 0.0 for v in history(t, name)] for t in (shared, plain))
+        # The loss of a first update is a sum of advantages, 0 but for rounding.
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 if name in ("loss", "kl") else 0.0)
+    assert min(v[0] for v in history(shared, "grad_norm")) > 0.01
+
+
+def test_real_clips(family: str, make_trainer: MakeTrainer, real_moments: list[Moment]) -> None:
+    trainer = make_trainer(family, rows=real_moments)
+    trainer.train()
+    assert len(history(trainer)) == 3
+    assert all(norm > 0.01 and saved > 0.6 for norm, saved in history(trainer, "grad_norm", "sharing/saved_share"))
+    assert trainer.prompts.clips.decoded == 6, "each clip once per step"
+
+
+def test_mixed_precision_and_a_table_of_spans(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    import pandas
+
+    trainer = make_trainer(bf16=True, max_steps=2, log_completions=True, gradient_checkpointing=True)
+    trainer.train()
+    assert all(step[0] > 0.01 for step in history(trainer, "grad_norm"))
+    table = pandas.read_parquet(next(Path(trainer.args.output_dir).glob("completions/*_00002.parquet")))
+    assert list(table["spans"]) == ["-"] * 8, "a random model states nothing"
+    assert set(table["status"]) <= {"no_span", "empty", "cut_off", "denied"}
+    assert table["target"].str.fullmatch(r"\d+\.\d-\d+\.\d").all()
+
+
+def test_metrics_over_groups(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(max_steps=1, vision="frozen")
+    trainer.train()
+    entry = trainer.state.log_history[0]
+    prompts = entry["num_tokens"] - 8 * entry["completions/mean_length"]
+    assert entry["sharing/saved_tokens"] == pytest.approx(prompts * 3 / 4)
+    assert entry["sharing/saved_share"] == pytest.approx(entry["sharing/saved_tokens"] / entry["num_tokens"])
+    assert entry["parse_failures"] == 1.0
+    assert entry["zero_spread_groups"] == 0.0
+    assert entry["prompts_per_second"] > 0
+    assert entry["reward_within_group_std"] > 0
+
+
+def test_evaluation_during_training(make_trainer: MakeTrainer) -> None:
+    evaluation = {"eval_strategy": "steps", "eval_steps": 1, "per_device_eval_batch_size": 4, "num_generations_eval": 2}
+    trainer = make_trainer(max_steps=1, with_eval=True, **evaluation)
+    trainer.train()
+    [entry] = [e for e in trainer.state.log_history if "eval_loss" in e]
+    assert entry["eval_parse_failures"] == 1.0
+    assert entry["eval_reward"] > 0
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_groups_that_state_nothing_and_completions_cut_at_the_limit(masked: bool, make_trainer: MakeTrainer) -> None:
+    from timelens_plugins.rewards import temporal_iou_reward
+
+    trainer = make_trainer(reward=temporal_iou_reward, max_steps=1, mask_truncated_completions=masked)
+    trainer.generation_config.suppress_tokens = [*trainer.generation_config.suppress_tokens, *trainer.eos_token_ids]
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    trainer.train()
+    entry = trainer.state.log_history[0]
+    assert entry["completions/clipped_ratio"] == 1.0
+    assert entry["parse_failures"] == entry["zero_spread_groups"] == 1.0
+    assert (entry["loss"], entry["grad_norm"], entry["reward"]) == (0.0, 0.0, 0.0)
+    assert changed_parts(trainer, before) == set()
+
+
+def test_vision_tokens_are_never_sampled(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    core = trainer.model.config
+    assert {core.image_token_id, core.video_token_id} <= set(trainer.generation_config.suppress_tokens)
+
+
+def test_separate_rate_of_the_mergers(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(merger_learning_rate=5e-5, learning_rate=1e-6)
+    rates = {
+        part_of(name): group["lr"]
+        for group in trainer.create_optimizer().param_groups
+        for name, parameter in trainer.model.named_parameters()
+        if any(parameter is p for p in group["params"])
+    }
+    assert rates == {"merger": 5e-5, "language": 1e-6}
