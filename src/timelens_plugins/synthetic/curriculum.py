@@ -15,7 +15,7 @@ import numpy as np
 from timelens_plugins.synthetic.lessons import Lesson, LessonWriter, flash_scene
 from timelens_plugins.synthetic.world import Scene, WorldConfig, make_scene
 
-__all__ = ["RECALL_LEVELS", "Curriculum"]
+__all__ = ["RECALL_LEVELS", "Curriculum", "mixed_scenes"]
 
 RECALL_LEVELS: tuple[tuple[int, int], ...] = ((5, 4), (8, 7), (12, 10), (16, 14), (20, 16))
 """Seconds of a clip and one-second events in it."""

@@ -18,7 +18,7 @@ from timelens_plugins.answers import GROUNDING_PROMPT, format_answer
 from timelens_plugins.spans import Span
 from timelens_plugins.synthetic.grounder import FRAME_SIZE
 from timelens_plugins.synthetic.shapes import COLORS, SHAPES
-from timelens_plugins.synthetic.world import ACTIONS, Actor, Event, Scene, render
+from timelens_plugins.synthetic.world import ACTIONS, Event, Scene, place_actor, render
 
 __all__ = ["Batch", "Lesson", "LessonWriter", "flash_scene", "frame_times", "patches"]
 
@@ -54,29 +54,14 @@ def patches(video: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def flash_scene(rng: np.random.Generator, duration: int, flashes: int, noise: float = 14.0) -> Scene:
     """A scene of one-second events, each in a second of its own: many short facts to recall, none to compare."""
-    looks = [(c, s) for c in COLORS for s in SHAPES]
-    chosen = rng.permutation(len(looks))[:flashes]
+    looks = [(color, shape) for color in COLORS for shape in SHAPES]
     actors = []
-    for look, second in zip(chosen, rng.permutation(duration)[:flashes], strict=True):
+    for look, second in zip(rng.permutation(len(looks))[:flashes], rng.permutation(duration)[:flashes], strict=True):
         color, shape = looks[look]
-        cell = int(rng.integers(4))
-        x, y = np.array([0.25 + 0.5 * (cell % 2), 0.25 + 0.5 * (cell // 2)]) + rng.uniform(-0.03, 0.03, size=2)
-        tint = np.array(COLORS[color]) + rng.normal(0, 6, size=3)
         span = Span(int(second), int(second) + 1)
         action = str(rng.choice(ACTIONS)) if rng.random() < 0.4 else None
-        actors.append(
-            Actor(
-                color,
-                shape,
-                cell,
-                (float(x), float(y)),
-                float(rng.uniform(0.14, 0.17)),
-                (float(tint[0]), float(tint[1]), float(tint[2])),
-                span,
-                action,
-                span if action else None,
-            )
-        )
+        cell = int(rng.integers(4))
+        actors.append(place_actor(rng, color, shape, cell, span, action, span if action else None))
     return Scene(float(duration), tuple(actors), noise, int(rng.integers(2**31)))
 
 

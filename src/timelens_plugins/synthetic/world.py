@@ -23,7 +23,18 @@ from numpy.typing import NDArray
 from timelens_plugins.spans import Span
 from timelens_plugins.synthetic.shapes import COLORS, SHAPES, coverage, drifting_noise
 
-__all__ = ["ACTIONS", "Actor", "Event", "Scene", "Split", "WorldConfig", "make_scene", "render"]
+__all__ = [
+    "ACTIONS",
+    "Actor",
+    "Event",
+    "Scene",
+    "Split",
+    "WorldConfig",
+    "make_scene",
+    "place_actor",
+    "render",
+    "split_of",
+]
 
 Split = Literal["heldout", "train", "pretrain"]
 
@@ -212,24 +223,35 @@ def _draw_cast(rng: np.random.Generator, config: WorldConfig, times: Sequence[_T
             color, shape = (looks[0][0], shape) if rng.random() < 0.5 else (color, looks[0][1])
         if (color, shape) not in looks:
             looks.append((color, shape))
-    actors = []
-    for (color, shape), cell, when in zip(looks, cells, times, strict=False):
-        x, y = _CELLS[cell] + rng.uniform(-0.03, 0.03, size=2)
-        tint = np.array(COLORS[color]) + rng.normal(0, 6, size=3)
-        actors.append(
-            Actor(
-                color,
-                shape,
-                int(cell),
-                (float(x), float(y)),
-                float(rng.uniform(0.14, 0.17)),
-                (float(tint[0]), float(tint[1]), float(tint[2])),
-                when.visible,
-                when.action,
-                when.acting,
-            )
-        )
-    return tuple(actors)
+    return tuple(
+        place_actor(rng, color, shape, int(cell), when.visible, when.action, when.acting)
+        for (color, shape), cell, when in zip(looks, cells, times, strict=False)
+    )
+
+
+def place_actor(
+    rng: np.random.Generator,
+    color: str,
+    shape: str,
+    cell: int,
+    visible: Span,
+    action: str | None = None,
+    acting: Span | None = None,
+) -> Actor:
+    """A shape somewhere in corner ``cell`` (0..3, row by row), of slightly random size and tint."""
+    x, y = _CELLS[cell] + rng.uniform(-0.03, 0.03, size=2)
+    red, green, blue = np.array(COLORS[color]) + rng.normal(0, 6, size=3)
+    return Actor(
+        color=color,
+        shape=shape,
+        cell=cell,
+        center=(float(x), float(y)),
+        radius=float(rng.uniform(0.14, 0.17)),
+        tint=(float(red), float(green), float(blue)),
+        visible=visible,
+        action=action,
+        acting=acting,
+    )
 
 
 def render(
