@@ -5,4 +5,7 @@ Nothing here downloads anything. The test suite uses the same models and clips a
 - :mod:`~timelens_plugins.synthetic.world`: scenes from seeds, and their frames
 - :mod:`~timelens_plugins.synthetic.benchmark`: such clips on disk, in the formats of TimeLens-Bench and TimeLens-100K
 - :mod:`~timelens_plugins.synthetic.tiny`: tiny random checkpoints of both model families
+- :mod:`~timelens_plugins.synthetic.grounder`: the tiny Qwen3-VL that can learn to ground
+- :mod:`~timelens_plugins.synthetic.lessons`, :mod:`~timelens_plugins.synthetic.curriculum`: what its base checkpoint is
+  taught, by ``recipes/demo/train_base.py``
 """
