@@ -16,7 +16,11 @@ __all__ = ["Candidate", "find_candidates"]
 
 @dataclass(slots=True)
 class Candidate:
-    """Two times that belong together; ``first`` to ``last`` are the kept tokens it spans (inclusive)."""
+    """Two times that belong together.
+
+    ``kind`` is the form it is written in (see ``_FORMS``). It spans the kept tokens ``first`` to ``last`` (inclusive);
+    ``a`` is its start, ``b`` its end, or its length where ``kind`` is ``length``, and stands at kept token ``b_index``.
+    """
 
     kind: str
     first: int
@@ -31,8 +35,7 @@ class Candidate:
 
     @property
     def seconds(self) -> tuple[float, float]:
-        """The two times as written, in seconds; a time without unit takes the unit of the other (``1 to 2
-        minutes``)."""
+        """The two times in seconds, as ordered in the text. One without unit takes the other's (``1 to 2 minutes``)."""
         start = self.a.value * UNIT_SECONDS[self.a.unit or self._shared]
         end = self.b.value * UNIT_SECONDS[self.b.unit or self._shared]
         return (start, start + end) if self.kind == "length" else (start, end)
@@ -49,49 +52,47 @@ class Candidate:
 
 _JOINED = r"[)\]]?(?:\(?[Sw]?\))?(?:\(X?[TJ]\))?(?:C?[DO]{1,2}n?|nDn)[(\[]{0,2}"
 
-_PATTERNS = {
-    # start 5, duration 4, end 9 / start 5, end 9 / starts at 5 and lasts 4 / starts at 5 and goes on until 9
-    "labelled": r"S[^TEJ]{0,8}(?P<a0>T)[^TSEJ]{0,4}L[^TSEJ]{0,4}T[^TSJ]{0,6}E[^TSJ]{0,8}(?P<b0>T)"
-    r"|S[^TEJ]{0,8}(?P<a1>T)[^TSJ]{0,14}E[^TSJ]{0,8}(?P<b1>T)"
-    r"|E[^TSJ]{0,8}(?P<b2>T)[^TEJ]{0,10}S[^TEJ]{0,8}(?P<a2>T)"
-    r"|S[^T.EJ]{0,8}(?P<a3>T)[^TJ.]{0,6}O(?P<b3>T)(?![DO]T)"
-    r"|S[^T.]{0,3}E[^TJ]{0,8}(?P<a4>T)[^TSEJ.]{0,3}(?P<b4>T)"
-    r"|(?P<a16>T)[^TSEJ.n]{0,3}A[wg]?E[^TSEJ.n]{0,3}(?P<b16>T)"
-    r"|(?P<a5>T)[^TSEJ.n]{0,1}S[^TSEJ.n]{0,4}(?P<b5>T)[^TSEJ.n]{0,1}E(?![^T]{0,3}T)",
-    "length": r"(?:S[^TEJ]{0,8})(?P<a6>T)[^TSEJ]{0,10}(?:L[^TOJ]{0,3}|f)(?P<b6>T)(?![DO]T)"
-    r"|L[^TSEJ]{0,3}(?P<b7>T)[^TEJ]{0,4}S[^TEJ]{0,4}(?P<a7>T)(?![^TSE]{0,6}E)"
-    r"|(?P<a8>T)[^TSE.J]{0,6}(?:Lf?|f)(?P<b8>T)(?![DOA]T)",
-    "between": r"B[^TJ.n]{0,2}(?P<a9>T)D?(?:\(T\))?[AOD]{1,2}(?P<b9>T)|(?P<a10>T)[AOD](?P<b10>T)b",
-    "from": rf"F[^TJ.n]{{0,1}}(?P<a11>T){_JOINED}(?P<b11>T)(?![DO]T)|F(?P<a12>T)[^TFJ.n]{{0,5}}O(?P<b12>T)(?![DO]T)",
-    "range": rf"(?<!T[DO])(?P<a13>T){_JOINED}(?P<b13>T)(?![DO]T)",
-    "list": r"(?<![SE])\[n?(?P<a14>T)C?n?(?P<b14>T)C?n?\)",
-    "pair": r"(?<![SE])\((?P<a15>T)C(?P<b15>T)\)|(?<=Q)(?P<a17>T)C(?P<b17>T)(?=[.n]|$)",
-}
-_SPAN = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in _PATTERNS.items()))
-_ENDS = {
-    int(name[1:]): (number, _SPAN.groupindex["b" + name[1:]])
-    for name, number in _SPAN.groupindex.items()
-    if re.fullmatch(r"a\d+", name)
-}
-
+# α is the code T of the start (or of a start to which a length is added), ω that of the end (or of the length).
+_FORMS: tuple[tuple[str, str], ...] = (
+    ("labelled", r"S[^TEJ]{0,8}α[^TSEJ]{0,4}L[^TSEJ]{0,4}T[^TSJ]{0,6}E[^TSJ]{0,8}ω"),  # start 5, duration 4, end 9
+    ("labelled", r"S[^TEJ]{0,8}α[^TSJ]{0,14}E[^TSJ]{0,8}ω"),  # starts at 5, ends at 9
+    ("labelled", r"E[^TSJ]{0,8}ω[^TEJ]{0,10}S[^TEJ]{0,8}α"),  # ends at 9, having started at 5
+    ("labelled", r"S[^T.EJ]{0,8}α[^TJ.]{0,6}Oω(?![DO]T)"),  # starts at 5 and continues until 9
+    ("labelled", r"S[^T.]{0,3}E[^TJ]{0,8}α[^TSEJ.]{0,3}ω"),  # the start and end times are 5 and 9
+    ("labelled", r"α[^TSEJ.n]{0,3}A[wg]?E[^TSEJ.n]{0,3}ω"),  # sits down at 5 and finishes at 9
+    ("labelled", r"α[^TSEJ.n]{0,1}S[^TSEJ.n]{0,4}ω[^TSEJ.n]{0,1}E(?![^T]{0,3}T)"),  # 5 (start), 9 (end)
+    ("length", r"S[^TEJ]{0,8}α[^TSEJ]{0,10}(?:L[^TOJ]{0,3}|f)ω(?![DO]T)"),  # starts at 5 and lasts 4
+    ("length", r"L[^TSEJ]{0,3}ω[^TEJ]{0,4}S[^TEJ]{0,4}α(?![^TSE]{0,6}E)"),  # duration 4, start 5
+    ("length", r"α[^TSE.J]{0,6}(?:Lf?|f)ω(?![DOA]T)"),  # at 5 for 4
+    ("between", r"B[^TJ.n]{0,2}αD?(?:\(T\))?[AOD]{1,2}ω"),  # between 5 and 9
+    ("between", r"α[AOD]ωb"),  # 在5秒和9秒之间
+    ("from", rf"F[^TJ.n]{{0,1}}α{_JOINED}ω(?![DO]T)"),  # from 5 to 9
+    ("from", r"Fα[^TFJ.n]{0,5}Oω(?![DO]T)"),  # from 5 and continuing to 9
+    ("range", rf"(?<!T[DO])α{_JOINED}ω(?![DO]T)"),  # 5 - 9
+    ("list", r"(?<![SE])\[n?αC?n?ωC?n?\)"),  # [5, 9]
+    ("pair", r"(?<![SE])\(αCω\)"),  # (5, 9)
+    ("pair", r"(?<=Q)αCω(?=[.n]|$)"),  # answer: 5, 9
+)
+_SPAN = re.compile(
+    "|".join(
+        f"(?P<form{i}>{form.replace('α', f'(?P<start{i}>T)').replace('ω', f'(?P<end{i}>T)')})"
+        for i, (_, form) in enumerate(_FORMS)
+    )
+)
 _LONE_PAIR = re.compile(r"[(\[n]*(?P<a>T)[)]?[CA]?n?[(\[]?(?P<b>T)[)\].n]*")
 
 
 def find_candidates(tokens: Tokens) -> list[Candidate]:
-    """Candidates in the order of the text. Chains like ``5 - 9 - 12`` are none: nothing says which two belong
-    together."""
+    """Candidates in the order of the text.
+
+    Chains like ``5 - 9 - 12`` are none: nothing says which two belong together. Two times and nothing else are one.
+    """
     candidates = []
     for found in _SPAN.finditer(tokens.codes):
-        a, b = next((a, b) for a, b in _ENDS.values() if found[a] is not None)
-        candidates.append(_candidate(tokens, str(_kind(found)), found, found.start(a), found.start(b)))
+        i = int(str(found.lastgroup)[4:])
+        a, b = found.start(f"start{i}"), found.start(f"end{i}")
+        candidates.append(Candidate(_FORMS[i][0], found.start(), found.end() - 1, tokens.kept[a], tokens.kept[b], b))
     if not candidates and (lone := _LONE_PAIR.fullmatch(tokens.codes)):
-        candidates.append(_candidate(tokens, "lone", lone, lone.start("a"), lone.start("b")))
+        a, b = lone.start("a"), lone.start("b")
+        candidates.append(Candidate("lone", 0, len(tokens.codes) - 1, tokens.kept[a], tokens.kept[b], b))
     return candidates
-
-
-def _kind(found: re.Match[str]) -> str | None:
-    return next((kind for kind in _PATTERNS if found[kind] is not None), None)
-
-
-def _candidate(tokens: Tokens, kind: str, found: re.Match[str], a: int, b: int) -> Candidate:
-    return Candidate(kind, found.start(), found.end() - 1, tokens.kept[a], tokens.kept[b], b)

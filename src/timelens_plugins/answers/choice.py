@@ -120,9 +120,7 @@ def _standing(candidate: Candidate, tokens: Tokens, whole: bool) -> Standing:
         return Standing.EVENT_HAPPENS if "e" in subject or subject == "" else Standing.HAPPENS
     if candidate.kind in ("labelled", "length", "list"):
         return Standing.LABELLED
-    if candidate.unit or whole or candidate.kind in ("between", "from"):
-        return Standing.TIMED
-    if not candidate.whole_numbers:
+    if candidate.unit or whole or candidate.kind in ("between", "from") or not candidate.whole_numbers:
         return Standing.TIMED
     return Standing.TIMED if _is_led(candidate, tokens) else Standing.MENTIONED
 
@@ -173,8 +171,7 @@ def _is_extent(candidate: Candidate, tokens: Tokens, before: str) -> bool:
 
 
 def _counts_something(candidate: Candidate, tokens: Tokens) -> bool:
-    """``2 - 3 cups``, ``1.5 - 2.5 kg``, ``the 1st to 3rd``, ``2019 - 2021``: numbers without a unit that count or
-    name."""
+    """``2 - 3 cups``, ``1.5 - 2.5 kg``, ``the 1st to 3rd``: numbers without a unit that count or name."""
     if candidate.unit is not None:
         return False
     if candidate.a.ordinal or candidate.b.ordinal:
@@ -182,27 +179,20 @@ def _counts_something(candidate: Candidate, tokens: Tokens) -> bool:
     if candidate.kind in ("list", "lone"):
         return False
     follower = tokens.follower(candidate.b_index)
-    if not candidate.whole_numbers:
-        return follower in MEASURES
-    if candidate.kind == "labelled":
+    if not candidate.whole_numbers or candidate.kind == "labelled":
         return follower in MEASURES
     return bool(follower) and follower not in NEUTRAL_FOLLOWERS
 
 
 def _is_led(candidate: Candidate, tokens: Tokens) -> bool:
-    """Whether a word of time, a colon or the start of a line leads up to whole numbers without unit, or they are alone
-    in their sentence."""
-    if candidate.first == 0 or tokens.codes[candidate.first - 1] == "n":
-        return True
-    if tokens.codes[candidate.first - 1] == "." and tokens.codes[candidate.last + 1 : candidate.last + 2] in (
-        "",
-        ".",
-        "n",
-    ):
+    """Whether whole numbers without unit are put forward as times.
+
+    By a word of time or a colon before them, or by opening a line or being a sentence of their own.
+    """
+    before, after = tokens.codes[: candidate.first][-1:], tokens.codes[candidate.last + 1 :][:1]
+    if before in ("", "n") or (before == "." and after in ("", ".", "n")):
         return True
     leader = tokens.leader(candidate.first)
-    if leader in ("in", "at", "during", "within"):
-        return True
     sentence = tokens.full[max(0, tokens.places[candidate.first] - 6) : tokens.places[candidate.first]]
     return leader in TIME_NOUNS or leader == ":" or any(t.text in TIME_SPAN_NOUNS for t in sentence)
 

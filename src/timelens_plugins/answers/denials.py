@@ -33,7 +33,7 @@ _ABOUT = re.compile(
     r"\b(?:events?|moments?|actions?|activity|it|this|that|such|there|scenes?|query|sentence|description|described|video|clip|"
     r"footage|i|unable|impossible|no|none|n/a)\b|没有|未|不|无法"
 )
-_NOTHING = re.compile(r"[\[\](){}\s,.\"']*(?:none|null|n/?a|no|nothing|not applicable|-1)?[\[\](){}\s,.\"']*")
+_NOTHING = re.compile(r"[\[\](){}\s,.\"']*(?:none|null|n/?a|no|nothing|not applicable|-1(?:, ?-1)?)?[\[\](){}\s,.\"']*")
 
 
 def find_denials(text: str) -> list[int]:
@@ -71,6 +71,5 @@ def is_withdrawn(chosen: list[Candidate], standing: Standing, denials: list[int]
 
 
 def says_nothing(text: str) -> bool:
-    """Whether a cleaned text is an empty list, ``none``, ``N/A`` or ``[-1, -1]``: an answer that there is no such
-    span."""
+    """Whether a cleaned text is an empty list, ``none``, ``N/A`` or ``[-1, -1]``: there is no such span."""
     return bool(_NOTHING.fullmatch(text)) and any(c.isalnum() or c in "[{" for c in text)

@@ -11,7 +11,7 @@ from timelens_plugins.answers.candidates import Candidate, find_candidates
 from timelens_plugins.answers.choice import choose, negated
 from timelens_plugins.answers.cleaning import clean, hide_query
 from timelens_plugins.answers.denials import find_denials, is_withdrawn, says_nothing
-from timelens_plugins.answers.regions import Region, answer_regions
+from timelens_plugins.answers.regions import HEAD, TAIL, answer_regions
 from timelens_plugins.answers.tokens import END_OF_VIDEO, Tokens, tokenize
 from timelens_plugins.spans import Span, clip_span
 
@@ -81,7 +81,7 @@ def parse_answer(text: str, *, query: str | None = None, duration: float | None 
     if not text.strip():
         return ParsedAnswer([], AnswerStatus.EMPTY)
     regions, in_thought = answer_regions(text)
-    cleaned_query = clean(query[:1000]).replace("\n", " ") if query else None
+    cleaned_query = clean(query[: HEAD + TAIL]).replace("\n", " ") if query else None
     results = []
     for region in regions:
         result = _read(region, cleaned_query, duration)
@@ -93,9 +93,9 @@ def parse_answer(text: str, *, query: str | None = None, duration: float | None 
     return results[0]
 
 
-def _read(region: Region, query: str | None, duration: float | None) -> ParsedAnswer:
+def _read(region: str, query: str | None, duration: float | None) -> ParsedAnswer:
     """The answer of one region."""
-    text = clean(region.text)
+    text = clean(region)
     if not text:
         return ParsedAnswer([], AnswerStatus.EMPTY)
     if says_nothing(text):
@@ -123,10 +123,13 @@ _OPEN_END = re.compile(r"(?:[DOHFBASE(\[]|C[(\[]?|T[DO]|HT|FT|BT|ST|H[wSA]{1,2})
 
 
 def _breaks_off(last: Candidate, tokens: Tokens) -> bool:
-    """``The event happens in 12.5 - 1``: the text ends inside the second number, which is therefore the smaller one."""
+    """``The event happens in 12.5 - 1``: a sentence or bracket ends inside its second number, as that one is less.
+
+    Elsewhere (``17.0 - 12.5``) the two are taken to be swapped.
+    """
     start, end = last.seconds
-    at_end = last.b_index == len(tokens.codes) - 1 and last.b is tokens.full[-1]
-    return at_end and end < start and last.unit is None and "H" in tokens.codes
+    is_open = "H" in tokens.codes or sum(map(tokens.codes.count, "([")) > tokens.codes.count(")")
+    return last.b is tokens.full[-1] and end < start and last.unit is None and is_open
 
 
 def _finish(chosen: list[Candidate], duration: float | None) -> ParsedAnswer:

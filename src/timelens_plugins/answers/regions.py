@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
-__all__ = ["HEAD", "TAIL", "Region", "answer_regions"]
+__all__ = ["HEAD", "TAIL", "answer_regions"]
 
 HEAD, TAIL = 1024, 3072
 """Characters read from the two ends of a longer text. The benchmark allows 512 tokens, about 2,000 characters; what is
@@ -20,16 +19,8 @@ _END_OF_TURN = re.compile(
 )
 
 
-class Region(NamedTuple):
-    """Text to read for spans. ``tagged``: it stood in ``<answer>`` tags, so the whole of it is the answer."""
-
-    text: str
-    tagged: bool
-
-
-def answer_regions(text: str) -> tuple[list[Region], bool]:
-    """The regions that may hold the answer, the one that counts first, and whether the text breaks off inside a
-    thought.
+def answer_regions(text: str) -> tuple[list[str], bool]:
+    """The regions that may hold the answer, best first, and whether the text breaks off inside a thought.
 
     Of several ``<answer>`` blocks the last that says something counts: it is the model's last word. An ``<answer>``
     without its closing tag runs to the end, since the closing tag is often the stop string. One inside a thought that
@@ -42,8 +33,8 @@ def answer_regions(text: str) -> tuple[list[Region], bool]:
     spoken, thought = _split_thought(text)
     answers = _tagged(spoken) or _tagged(thought or "", complete=True)
     if answers:
-        return [Region(_shorten(answer), True) for answer in reversed(answers)], False
-    return [Region(_shorten(spoken), False)], thought is not None
+        return [_shorten(answer) for answer in reversed(answers)], False
+    return [_shorten(spoken)], thought is not None
 
 
 def _split_thought(text: str) -> tuple[str, str | None]:

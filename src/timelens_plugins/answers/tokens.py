@@ -25,11 +25,11 @@ class Token:
 
     code: str
     text: str
-    at: int = -1
     value: float = 0.0
     unit: str | None = None
     decimal: bool = False
     ordinal: bool = False
+    at: int = -1
 
 
 @dataclass(slots=True)
@@ -80,7 +80,7 @@ _PATTERN = re.compile(
             # dates, versions, fractions, decades, chains: 2023-10-12, 1.2.3, 3/4, 1990s, 1-2-3
             rf"(?P<chain>{_NUMBER}(?:-{_NUMBER}){{2,}}+(?:{_SECONDS})?|[0-9]++(?:\.[0-9]++){{2,}}+|[0-9]++(?:/[0-9]++)++"
             r"|(?:1[89]|20)[0-9]0s(?![a-z0-9]))",
-            r"(?P<comma>[0-9]{1,4}(?:,[0-9]{1,3})++(?:\.[0-9]++)?(?![0-9]))",
+            r"(?P<comma>[0-9]{1,4}(?:,[0-9]{1,3}){1,4}+(?:\.[0-9]++)?(?![0-9]))",
             rf"(?P<number>(?P<n>{_NUMBER})(?:(?P<th>st|nd|rd|th)(?![a-z]))?"
             rf"(?:(?P<s>{_SECONDS})|(?P<ms>{_MILLISECONDS})|(?P<min>{_MINUTES})(?![0-9])|(?P<h>{_HOURS})(?![0-9])|{_FREE}))",
             r"(?P<junk>[0-9][0-9a-z_]*+(?:[.:/'-][0-9a-z_]++)*+[%°‰]?)",
@@ -192,14 +192,14 @@ def _time(found: re.Match[str], kind: str) -> Token:
         if found["day"]:
             return Token("J", text)
         seconds = _float(found["cs"].replace(",", ".")) + 60 * int(found["cm"]) + 3600 * int(found["ch"] or 0)
-        return Token("T", text, -1, seconds, "clock", True)
+        return Token("T", text, seconds, "clock", True)
     if kind == "hms":
         seconds = _float(found["hs"] or found["hs2"]) + 60 * int(found["hm"]) + 3600 * int(found["hh"] or 0)
-        return Token("T", text, -1, seconds, "clock", True)
+        return Token("T", text, seconds, "clock", True)
     if kind == "hours":
-        return Token("T", text, -1, 3600.0 * int(found["ah"]) + 60 * int(found["am"]), "clock", True)
+        return Token("T", text, 3600.0 * int(found["ah"]) + 60 * int(found["am"]), "clock", True)
     unit = next((unit for unit in ("s", "ms", "min", "h") if found[unit]), None)
-    return Token("T", text, -1, _float(found["n"]), unit, "." in found["n"], bool(found["th"]))
+    return Token("T", text, _float(found["n"]), unit, "." in found["n"], bool(found["th"]))
 
 
 _AFTER_DECIMAL = re.compile(rf"(?P<unit>{_SECONDS})|(?= ?(?:-|~|to\b|until\b|and\b|到|至))")
@@ -217,19 +217,17 @@ def _comma_number(text: str, found: re.Match[str], codes: list[str], decimal_com
     closed = text[end : end + 1] in (")", "]", "") or text[end : end + 2] in (" )", " ]")
     in_bracket = codes[-1] in "([" and (closed or text[end : end + 1] == ",")
     after = _AFTER_DECIMAL.match(text, end)
-    if in_bracket or (
-        codes[-1] in "([" and after and after["unit"] and text[after.end() : after.end() + 1] in (")", "]")
-    ):
-        return Token("T", first, -1, _float(first)), found.start() + len(first), False
-    if re.fullmatch(r"[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?", lexeme) and not (joined and after and not after["unit"]):
-        unit = "s" if after and after["unit"] else None
-        return Token("T", lexeme, -1, _float(lexeme.replace(",", "")), unit, True), after.end() if after else end, False
+    unit = "s" if after and after["unit"] else None
+    read_to = after.end() if after else end
+    if in_bracket or (codes[-1] in "([" and unit and text[read_to : read_to + 1] in (")", "]")):
+        return Token("T", first, _float(first)), found.start() + len(first), False
+    if re.fullmatch(r"[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?", lexeme) and not (joined and after and not unit):
+        return Token("T", lexeme, _float(lexeme.replace(",", "")), unit, True), read_to, False
     if rest.isdigit() and len(rest) <= 3 and ((after and not joined) or (joined and decimal_comma)):
-        unit = "s" if after and after["unit"] else None
-        return Token("T", lexeme, -1, _float(f"{first}.{rest}"), unit, True), after.end() if after else end, True
+        return Token("T", lexeme, _float(f"{first}.{rest}"), unit, True), read_to, True
     if rest.isdigit() and not joined:
         return Token("J", lexeme), end, False
-    return Token("T", first, -1, _float(first)), found.start() + len(first), False
+    return Token("T", first, _float(first)), found.start() + len(first), False
 
 
 def _unit_after_bracket(full: list[Token], unit: str) -> None:
@@ -257,20 +255,20 @@ def _dash(text: str, found: re.Match[str], codes: list[str]) -> tuple[Token, int
 def _edge(kind: str, text: str, codes: list[str]) -> Token:
     """The start or end of the video where a time is expected (``from 5 s to the end``), words elsewhere."""
     if kind == "start":
-        return Token("T", text, -1, 0.0, "edge") if codes[-1] in "FB" else Token("w", text)
-    return Token("T", text, -1, END_OF_VIDEO, "edge") if codes[-1] in "DO" else Token("w", text)
+        return Token("T", text, 0.0, "edge") if codes[-1] in "FB" else Token("w", text)
+    return Token("T", text, END_OF_VIDEO, "edge") if codes[-1] in "DO" else Token("w", text)
 
 
 def _drop_labelled(tokens: Tokens) -> None:
-    """Takes numbers that a word labels as something else (``frame 10``, ``Event 1 -``) out of the times, and the ends
-    of the video itself (``the video ends at``) out of the ends."""
+    """Takes numbers that a word labels as something else (``frame 10``, ``Event 1 -``) out of the times.
+
+    And the ends of the video itself (``the video ends at``) out of the ends.
+    """
     kept, full, places = tokens.kept, tokens.full, tokens.places
     for found in _LABELLED.finditer(tokens.codes):
         numbers = [kept[i] for i in range(*found.span()) if kept[i].code == "T"]
-        through_preposition = tokens.codes[found.start() + 1] in "FB" and not kept[found.start()].text.startswith(
-            "frame"
-        )
-        if numbers[-1].unit is None and not through_preposition:  # "frames from 10 to 20", but "he steps from 10 to 20"
+        is_verb = tokens.codes[found.start() + 1] in "FB" and not kept[found.start()].text.startswith("frame")
+        if numbers[-1].unit is None and not is_verb:  # "frames from 10 to 20", but "he steps from 10 to 20"
             for number in numbers:
                 number.code = "J" if number.unit is None else "T"
     for found in _FRAME_TIME.finditer("".join(token.code for token in kept)):
