@@ -5,7 +5,7 @@ Three stages, all on scenes of the ``pretrain`` split drawn on the fly, so that 
 1. *alignment*: the visual token of a second is pulled to the embeddings of the words for what the second shows;
 2. *recall*: clips of one-second events, the assistant lists them, only their times count in the loss. Clips grow as
    soon as recall works;
-3. *events*: recall mixed with lists of the world's real events, start and end.
+3. *events*: recall mixed with the world's real events, start and end, as lists and as short questions.
 
 Two auxiliary losses in the middle of the model teach the halves of a look-up: which second a visual token belongs to,
 and what is being asked for. Without them the model stays at guessing for a thousand steps and more.
@@ -166,14 +166,14 @@ class Run:
                 self._save_state()
 
     def evaluate(self) -> dict[str, float]:
-        """mIoU on scenes of the ``train`` split, asked in the taught form and in the benchmark's, beside chance."""
+        """mIoU on scenes of the ``train`` split, in the taught forms and in the benchmark's, beside chance."""
         world = WorldConfig()
         scenes = [make_scene([self.args.seed, 7, i], world, split="train") for i in range(DEV_SCENES)]
         pairs = [(scene, scene.events[i % len(scene.events)]) for i, scene in enumerate(scenes)]
         truth = np.array([event.span for _, event in pairs])
         self.model.eval()
         row = {}
-        for name, form in (("listed", list_cue), ("grounded", grounding_cue)):
+        for name, form in (("listed", list_cue), ("asked", question_cue), ("grounded", grounding_cue)):
             ious = pairwise_iou(predict(self.model, self.writer, pairs, form), truth)
             row[f"{name}_miou"], row[f"{name}_r1@0.7"] = float(ious.mean()), float((ious >= 0.7).mean())
         self.model.train()
@@ -304,9 +304,15 @@ def answer_loss(model: Qwen3VLForConditionalGeneration, batch: Batch) -> torch.T
 
 
 def list_cue(writer: LessonWriter, lesson: Lesson, event: Event) -> str:
-    """Begin an answer in the taught form; returns what stands between start and end."""
+    """Begin a list with an event; returns what stands between start and end."""
     writer.ask(lesson, "List the events.")
     lesson.say(writer.ids(" " + event.query.split(" ", 1)[1] + " "))
+    return " - "
+
+
+def question_cue(writer: LessonWriter, lesson: Lesson, event: Event) -> str:
+    """Begin an answer to a short question; returns what stands between start and end."""
+    writer.ask(lesson, f"When? {event.query}")
     return " - "
 
 

@@ -1,8 +1,9 @@
 """What the demo's base model is taught, from easy to hard: which scenes are drawn and what is asked about them.
 
 *Recall* levels show one-second events and have the assistant list them: many facts a clip, each in one place. Clips
-grow from level to level. The last level mixes recall with lists of the world's real events, start and end, of which
-several are visible at once. The benchmark's prompt never occurs: that is left to fine-tuning.
+grow from level to level. The last level mixes recall with the world's real events, start and end, of which several are
+visible at once: as lists and as short questions. The benchmark's prompt and answer never occur: that is left to
+fine-tuning.
 
 From the second level on, half of the clips begin anywhere within a longer video, so that numbers must be read from the
 stamps, not counted.
@@ -32,8 +33,8 @@ class Curriculum:
         writer: of the tokenizer to be used.
         rng: the only source of chance.
         recall_share: share of recall lessons in the last level.
-        word_weight: weight of the words of an event list in the loss, where a time has 1: the order of a list is
-            random, so that words can be learnt only in part.
+        word_weight: weight of words in the loss of a real event, where a time has 1: the order of a list is random, so
+            that words can be learnt only in part.
     """
 
     def __init__(
@@ -78,7 +79,11 @@ class Curriculum:
         scene = self.scene(duration)
         lesson = self.writer.open(scene, self._offset(duration))
         events = [scene.events[i] for i in self.rng.permutation(len(scene.events))]
-        self.writer.listing(lesson, events, ends=True, word_weight=self.word_weight)
+        if self.rng.random() < 0.5:
+            self.writer.listing(lesson, events, ends=True, word_weight=self.word_weight)
+        else:
+            for event in events:
+                self.writer.question(lesson, event, word_weight=self.word_weight)
         return lesson
 
     def _offset(self, duration: int) -> int:

@@ -160,16 +160,24 @@ class LessonWriter:
         self.ask(lesson, "List the events.")
         for event in events:
             words = event.query.split(" ", 1)[1]
-            cue = self.ids(f" {words}")
             lesson.say(self.ids(f" {words} "), word_weight)
-            lesson.cues.append((len(lesson.input_ids) - 1, cue))
-            lesson.say(self.ids(f"{event.span.start + lesson.offset:.0f}"), 1.0)
-            if ends:
-                lesson.say(self.ids(" - "))
-                lesson.cues.append((len(lesson.input_ids) - 1, cue))
-                lesson.say(self.ids(f"{event.span.end + lesson.offset:.0f}"), 1.0)
+            self._times(lesson, event, self.ids(f" {words}"), ends)
             lesson.say(self.ids(";"))
         lesson.say(self.ids("<|im_end|>"), word_weight)
+
+    def question(self, lesson: Lesson, event: Event, *, word_weight: float = 0.0) -> None:
+        """One short question and answer: ``When? a red circle appears``, ``3 - 7``."""
+        self.ask(lesson, f"When? {event.query}")
+        self._times(lesson, event, self.ids(" " + event.query.split(" ", 1)[1]), ends=True)
+        lesson.say(self.ids("<|im_end|>"), word_weight)
+
+    def _times(self, lesson: Lesson, event: Event, cue: list[int], ends: bool) -> None:
+        lesson.cues.append((len(lesson.input_ids) - 1, cue))
+        lesson.say(self.ids(f"{event.span.start + lesson.offset:.0f}"), 1.0)
+        if ends:
+            lesson.say(self.ids(" - "))
+            lesson.cues.append((len(lesson.input_ids) - 1, cue))
+            lesson.say(self.ids(f"{event.span.end + lesson.offset:.0f}"), 1.0)
 
     def collate(self, lessons: Sequence[Lesson]) -> Batch:
         """One batch, padded at the right: causal attention needs no mask there."""
