@@ -111,6 +111,8 @@ class TimeLensSFTTrainer(Trainer):
             callbacks=callbacks,
             optimizers=optimizers,
         )
+        # The training loop must not divide by accumulation steps; before transformers 5.23 the second name says so.
+        self.loss_is_scaled_for_ga = self.model_accepts_loss_kwargs = True
         self.add_callback(MarkComplete(self.accelerator.wait_for_everyone))
         self._counts: Counter[str] = Counter()
         self._placeholder: Example | None = None
@@ -164,8 +166,7 @@ class TimeLensSFTTrainer(Trainer):
     ) -> Any:
         """Negative log-likelihood of the micro-batch's answers over the tokens of the global batch.
 
-        Times the number of processes, which averages gradients and logged losses. The training loop does not divide by
-        accumulation steps where the number of items is known, and it always is.
+        Times the number of processes, which average gradients and logged losses.
         """
         if return_outputs or num_items_in_batch is None:
             raise ValueError("this loss has no outputs to return, and needs the number of tokens of the global batch")
