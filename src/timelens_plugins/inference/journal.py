@@ -47,6 +47,14 @@ class Journal(Mapping[str, dict[str, Any]]):
         if complete is None:
             self._append({_SETTINGS: settings})
 
+    @classmethod
+    def read(cls, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """The finished items of a journal that another process may be writing; the file is left as it is."""
+        journal = cls.__new__(cls)
+        journal.path, journal._items = Path(path), {}
+        journal._read(json.loads(json.dumps(settings, sort_keys=True)))
+        return journal._items
+
     def _read(self, settings: Mapping[str, Any]) -> int | None:
         """Load what is there; returns the length in bytes of its complete lines, None where nothing is."""
         if not self.path.exists():

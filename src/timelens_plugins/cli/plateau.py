@@ -1,0 +1,77 @@
+"""``timelens plateau``: where a finished run would have stopped, and a plot of its rewards."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``timelens plateau``."""
+    parser.epilog = "What is not given is taken from what the run recorded. See docs/plateau.md for the rule."
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="trainer_state.json, a checkpoint, or a run's output folder"
+    )
+    parser.add_argument(
+        "--patience", type=int, metavar="SAMPLES", help="default: as recorded, or from the run's length"
+    )
+    parser.add_argument("--min-steps", type=int, metavar="STEPS", help="no stop before (default: as recorded, or 50)")
+    parser.add_argument("--confidence", type=float, help="of the slopes' limits (default: as recorded, or 0.995)")
+    parser.add_argument(
+        "--samples-per-step",
+        type=float,
+        metavar="N",
+        help="prompts drawn each optimizer step; needed for runs that were trained without the callback",
+    )
+    parser.add_argument("--reward-key", default="reward", help="name of the mean reward in the log (default: reward)")
+    parser.add_argument(
+        "--spread-key", help="of the spread (default: reward_within_group_std, or reward_std where it is absent)"
+    )
+    parser.add_argument("--plot", type=Path, metavar="OUT.png|OUT.svg", help="draw the curves with the stop marked")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write settings and decision to this file")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Replay, print, draw; 0 whether or not there is a plateau."""
+    from timelens_plugins.plateau import PlateauSettings, read_reward_log, suggested_patience
+
+    log, state = read_reward_log(
+        args.run,
+        reward_key=args.reward_key,
+        spread_key=args.spread_key,
+        samples_per_step=args.samples_per_step,
+    )
+    values: dict[str, Any] = _recorded(state)
+    given = {name: getattr(args, name) for name in ("patience", "min_steps", "confidence")}
+    values |= {name: value for name, value in given.items() if value is not None}
+    if "patience" not in values:
+        planned = max(float(state.get("max_steps") or 0), log.steps[-1])
+        values["patience"] = suggested_patience(planned * log.samples[-1] / log.steps[-1])
+    settings = PlateauSettings(**values)
+    decision = log.replay(settings)
+    print(
+        f"{len(log.steps)} logged steps up to step {log.steps[-1]} ({log.samples[-1]:g} samples), spread: "
+        f"{log.spread_key or 'not logged'}; patience {settings.patience} samples, min_steps {settings.min_steps}, "
+        f"confidence {settings.confidence}"
+    )
+    print("no plateau: the run would have gone on" if decision is None else f"stop: {decision.summary()}")
+    if args.json is not None:
+        content = {"settings": values, "decision": decision and decision.to_dict()}
+        args.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    if args.plot is not None:
+        from timelens_plugins.plateau.plot import plot_rewards
+
+        plot_rewards(log, args.plot, patience=settings.patience, decision=decision)
+        print(f"plot written to {args.plot}")
+    return 0
+
+
+def _recorded(state: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the callback, where the run had one."""
+    recorded = (state.get("stateful_callbacks") or {}).get("RewardPlateauCallback")
+    if isinstance(recorded, list):
+        recorded = recorded[0]
+    arguments = recorded["args"] if recorded else {}
+    return {k: v for k in ("patience", "min_steps", "confidence") if (v := arguments.get(k)) is not None}

@@ -1,0 +1,123 @@
+"""Prompts drawn by their weights of the moment, for trainers that repeat each prompt for a group of completions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Sampler
+
+from timelens_plugins.sampling.draw import draw
+
+__all__ = ["DifficultySampler"]
+
+_REMEMBERED = 8  # generation batches; a trainer reads at most a few ahead of its steps
+
+
+class DifficultySampler(Sampler[int]):
+    """Draws the prompts of each generation batch when it is asked for, by the weights of that time.
+
+    Repeats as TRL's ``RepeatSampler``: P different prompts, each ``generations`` times in a row, and the whole
+    generation batch ``repeats`` times. Every generation batch has its own random numbers, a function of seed, epoch and
+    the batch's number: processes with equal weights draw equal batches, and a resumed run draws what it would have
+    drawn. Prompts come without replacement within a batch; with weights that change, one may come again in a later one.
+
+    What was drawn last is remembered and part of the state: dataloaders read ahead, so at a checkpoint the next
+    batch has been drawn already, under weights that have changed since.
+
+    Args:
+        weights: gives current weights of all prompts, shape ``(n,)``, equal on every process.
+        size: n, prompts of the data set; an epoch has ``size // prompts`` generation batches.
+        prompts: P, of a generation batch.
+        generations: completions of a prompt.
+        repeats: how often each generation batch comes.
+        seed: of the draws.
+        epoch: gives the epoch's number when an iteration begins; by default iterations are counted.
+
+    Raises:
+        ValueError: fewer prompts than a generation batch takes.
+    """
+
+    def __init__(
+        self,
+        weights: Callable[[], NDArray[np.float64]],
+        size: int,
+        *,
+        prompts: int,
+        generations: int = 1,
+        repeats: int = 1,
+        seed: int = 0,
+        epoch: Callable[[], int] | None = None,
+    ) -> None:
+        if min(prompts, generations, repeats) < 1:
+            raise ValueError(
+                f"prompts, generations and repeats must be at least 1: {prompts}, {generations}, {repeats}"
+            )
+        if size < prompts:
+            raise ValueError(f"the data set has {size} prompts, fewer than the {prompts} of one generation batch")
+        self.weights, self.size = weights, size
+        self.prompts, self.generations, self.repeats = prompts, generations, repeats
+        self.seed, self.epoch = seed, epoch
+        self._iterations = 0
+        self._drawn: dict[tuple[int, int], list[int]] = {}
+
+    def __len__(self) -> int:
+        return self.size // self.prompts * self.prompts * self.generations * self.repeats
+
+    def __iter__(self) -> Iterator[int]:
+        epoch = self._iterations if self.epoch is None else self.epoch()
+        self._iterations = epoch + 1
+        for number in range(self.size // self.prompts):
+            batch = self.batch(epoch, number)
+            for _ in range(self.repeats):
+                for index in batch:
+                    for _ in range(self.generations):
+                        yield index
+
+    def order(self, epoch: int) -> Iterator[int]:
+        """The epoch's prompts, each once per drawing, drawn one generation batch at a time as they are read."""
+        for number in range(self.size // self.prompts):
+            yield from self.batch(epoch, number)
+
+    def batch(self, epoch: int, number: int) -> list[int]:
+        """Indices of the prompts of a generation batch; asked again, the same ones.
+
+        Raises:
+            ValueError: fewer than P prompts have a weight above 0.
+        """
+        key = (epoch, number)
+        if key not in self._drawn:
+            values = np.asarray(self.weights(), dtype=np.float64)
+            if values.shape != (self.size,):
+                raise ValueError(f"{self.size} prompts and weights of shape {values.shape}")
+            self._drawn[key] = draw(values, self.prompts, [self.seed, epoch, number]).tolist()
+            # The lowest numbers go first: a resumed run passes over them before it reaches what was drawn ahead.
+            for old in sorted(self._drawn)[:-_REMEMBERED]:
+                if old != key:
+                    del self._drawn[old]
+        return self._drawn[key]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The batches drawn last, as JSON types."""
+        return {
+            "prompts": self.prompts,
+            "size": self.size,
+            "seed": self.seed,
+            "drawn": [[epoch, number, batch] for (epoch, number), batch in self._drawn.items()],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a :meth:`state_dict`.
+
+        Raises:
+            ValueError: it is of another data set, seed or batch size.
+        """
+        for name in ("prompts", "size", "seed"):
+            if state[name] != getattr(self, name):
+                raise ValueError(
+                    f"the sampler's state was saved with {name}={state[name]}, this run has {getattr(self, name)}: "
+                    "resume with the same settings, or start over"
+                )
+        self._drawn = {(epoch, number): list(batch) for epoch, number, batch in state["drawn"]}
