@@ -99,7 +99,7 @@ class FrameSampling:
         """Height and width in pixels to which each of ``frames`` frames is resized.
 
         Raises:
-            ValueError: one side is more than 200 times the other.
+            ValueError: one side is more than 200 times the other, or the budget too small for the shape.
         """
         factor = self.pixel_factor
         if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
@@ -114,10 +114,15 @@ class FrameSampling:
         rows, columns = max(factor, _nearest(height, factor)), max(factor, _nearest(width, factor))
         if rows * columns > upper:
             shrink = math.sqrt(height * width / upper)
-            return _floor(height / shrink, factor), _floor(width / shrink, factor)
-        if rows * columns < lower:
+            rows, columns = _floor(height / shrink, factor), _floor(width / shrink, factor)
+        elif rows * columns < lower:
             grow = math.sqrt(lower / (height * width))
-            return _ceil(height * grow, factor), _ceil(width * grow, factor)
+            rows, columns = _ceil(height * grow, factor), _ceil(width * grow, factor)
+        if not rows or not columns:
+            raise ValueError(
+                f"frames of {width}x{height} pixels are too long and narrow for a share of {upper / token:.0f} tokens "
+                "each; raise total_tokens or min_tokens, or take fewer frames"
+            )
         return rows, columns
 
 
