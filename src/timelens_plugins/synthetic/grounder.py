@@ -6,6 +6,7 @@ is one visual token per pair of frames: at 2 fps one token a second.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -17,7 +18,10 @@ from timelens_plugins.synthetic.tiny import build_model, build_processor, build_
 from timelens_plugins.synthetic.world import ACTIONS
 from timelens_plugins.timestamps import TimeLensQwen3VLProcessor
 
-__all__ = ["FRAME_SIZE", "build_grounder", "build_grounder_processor", "build_grounder_tokenizer"]
+__all__ = ["BASE_CHECKPOINT", "FRAME_SIZE", "build_grounder", "build_grounder_processor", "build_grounder_tokenizer"]
+
+BASE_CHECKPOINT = Path(__file__).parent / "base"
+"""What ``recipes/demo/train_base.py`` teaches: it knows when things happen, but not the benchmark's way to ask."""
 
 FRAME_SIZE = 32
 """Pixels a side of a frame as the model sees it."""
