@@ -50,6 +50,16 @@ def moments_with_a_broken_video(annotations: Path, broken: Path) -> list[Any]:
     return [*moments[:3], replace(moments[3], video=str(broken)), *moments[4:]]
 
 
+plain_state = AcceleratorState.__init__
+
+
+def shard_on_cpus(self: AcceleratorState, *args: Any, **kwargs: Any) -> None:
+    """accelerate leaves FSDP out on CPUs, without a word; nothing else of it asks what the devices are."""
+    if PartialState._shared_state.get("distributed_type") == DistributedType.MULTI_CPU:
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+    plain_state(self, *args, **kwargs)
+
+
 if __name__ == "__main__":
     checkpoint, annotations, output, broken = map(Path, sys.argv[1:])
     torch.set_num_threads(1)
@@ -58,8 +68,7 @@ if __name__ == "__main__":
         GradientState._reset_state()
         moments = moments_with_a_broken_video(annotations, broken)
         if sharding:
-            # accelerate leaves FSDP out on CPUs, without a word; nothing else of it asks what the devices are.
-            PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+            AcceleratorState.__init__ = shard_on_cpus  # type: ignore[method-assign]
         trainer = grpo_runs.make_trainer(checkpoint, moments, output / name, **settings(2), **sharding)
         assert trainer.accelerator.is_fsdp2 == bool(sharding)
         assert trainer.accelerator.num_processes == 2

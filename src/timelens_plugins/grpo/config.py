@@ -31,8 +31,8 @@ class TimeLensGRPOConfig(GRPOConfig):
     rollout_rows: int | None = field(
         default=None,
         metadata={
-            "help": "Completions of a group decoded at the same time, each with its own copy of the prompt's cache. "
-            "Default: the whole group. Lower it where the rollout runs out of memory."
+            "help": "Completions of a group decoded at the same time. Default: the whole group. Lower it where the "
+            "rollout runs out of memory."
         },
     )
     vision: Vision = field(
@@ -86,6 +86,8 @@ class TimeLensGRPOConfig(GRPOConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.ddp_find_unused_parameters is None:
+            self.ddp_find_unused_parameters = False  # every forward has a video, so every trained part is used
         for name, values in (("vision", get_args(Vision)), ("on_bad_video", get_args(OnBadVideo))):
             if getattr(self, name) not in values:
                 raise ValueError(f"{name} must be one of {', '.join(values)}, got {getattr(self, name)!r}")

@@ -50,6 +50,7 @@ def _plain(model: Any, prompt: Prompt, config: GenerationConfig, rows: int, devi
         attention_mask=torch.ones_like(ids),
         mm_token_type_ids=prompt.mm_token_type_ids.to(device).expand(rows, -1),
         generation_config=config,
+        synced_gpus=False,
         **repeated_vision([prompt], rows, device),
     )[:, len(prompt) :]
     ends = torch.isin(output, torch.as_tensor(config.eos_token_id, device=device))
@@ -80,13 +81,17 @@ def whole_model(model: nn.Module, accelerator: Accelerator) -> Iterator[Any]:
     from torch.distributed.fsdp import FSDPModule
 
     sharded = [module for module in model.modules() if isinstance(module, FSDPModule)]
-    reshard = accelerator.state.fsdp_plugin.reshard_after_forward
+    reshard = bool(accelerator.state.fsdp_plugin.reshard_after_forward)
+    # FSDP2 counts a registered `generate` as a forward around the model's own, and shards again when it returns.
+    registered = [(m, m.__dict__.pop("generate")) for m in model.modules() if "generate" in m.__dict__]
     for module in sharded:
         module.set_reshard_after_forward(False, recurse=False)
         module.unshard()
     try:
         yield unwrapped
     finally:
+        for owner, generate in registered:
+            owner.__dict__["generate"] = generate
         for module in sharded:
-            module.set_reshard_after_forward(bool(reshard), recurse=False)
+            module.set_reshard_after_forward(reshard, recurse=False)
             module.reshard()

@@ -81,6 +81,7 @@ def generate_group(
                     position_ids=rows.position_ids[:, index],
                     past_key_values=cache,
                     generation_config=config,
+                    synced_gpus=False,  # parameters are whole: no process waits for another's longest answer
                 )
             done += _trim(output[:, rows.input_ids.shape[1] :], config.eos_token_id)
     return [done[i : i + completions] for i in range(0, len(done), completions)]
