@@ -1,7 +1,8 @@
-"""Supervised fine-tuning on moments: all queries of a video in one row.
+r"""Supervised fine-tuning on moments: all queries of a video in one row.
 
     accelerate launch recipes/sft.py --config recipes/configs/tiny_sft.yaml
-    accelerate launch recipes/sft.py --config recipes/configs/timelens_8b_sft.yaml --learning_rate 2e-5
+    accelerate launch --config_file recipes/accelerate/fsdp2.yaml recipes/sft.py \
+        --config recipes/configs/timelens_8b_sft.yaml
 
 Settings: ``DataArguments``, ``TimeLensSFTConfig`` and TRL's ``ModelConfig``, by YAML and flags. The same command
 continues a run that was killed.

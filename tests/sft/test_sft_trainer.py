@@ -12,11 +12,14 @@ import torch
 from peft import LoraConfig
 from sft_runs import history
 from transformers import AutoModelForImageTextToText
+from trl import ModelConfig, TrlParser
 
-from timelens_plugins.moments import Moment
+from timelens_plugins.moments import Moment, load_moments
 from timelens_plugins.sft import TimeLensSFTConfig, TimeLensSFTTrainer
 from timelens_plugins.timestamps import load_processor
+from timelens_plugins.training.arguments import DataArguments
 from timelens_plugins.training.checkpoints import STATE_FILE, last_checkpoint
+from timelens_plugins.training.dataset import find_videos
 from timelens_plugins.video import VideoError
 
 LORA: dict[str, Any] = {"r": 4, "target_modules": ["q_proj", "v_proj"]}
@@ -61,6 +64,48 @@ def test_three_steps(family: str, option: str, make_trainer: Callable[..., TimeL
     elif trainer.model.dtype == torch.float32:  # bf16 weights may round small steps away
         # What the last deepstack merger adds to video tokens after the last layer of a model of two is seen by nobody.
         assert changed == {name for name in allowed if ".deepstack_merger_list.1." not in name}
+
+
+def test_real_clips(family: str, real_data: Path, make_trainer: Callable[..., TimeLensSFTTrainer]) -> None:
+    """Three steps on Charades-STA's own annotations of two real clips, packed and plain: the same losses and norms."""
+    loaded = load_moments(real_data / "charades" / "charades_sta_test.json", video_root=real_data / "charades")
+    rows = find_videos([m for m in loaded if m.video_id in ("3MSZA", "OHOFG")])
+    assert {Path(m.video).name for m in rows} == {"3MSZA.mp4", "OHOFG.mp4"}
+    logged = []
+    for share in (True, False):
+        trainer = make_trainer(family, rows=rows, share_prefix=share, per_device_train_batch_size=1)
+        trainer.train()
+        logged.append(history(trainer, "loss", "grad_norm", "queries"))
+    assert [entry == pytest.approx(other, rel=1e-4) for entry, other in zip(*logged, strict=True)] == [True] * 3
+    assert max(entry[2] for entry in logged[0]) > 1
+
+
+RELEASED = {
+    "learning_rate": 1e-5,
+    "weight_decay": 0.1,
+    "warmup_steps": 0.03,
+    "lr_scheduler_type": "cosine",
+    "num_train_epochs": 1,
+    "vision": "merger",
+}
+
+
+@pytest.mark.parametrize("name", ["timelens_7b", "timelens_8b", "tiny"])
+def test_configurations_are_understood_and_hold_the_released_settings(name: str, tmp_path: Path) -> None:
+    config = Path(__file__).parents[2] / "recipes" / "configs" / f"{name}_sft.yaml"
+    flags = ["--config", str(config), "--output_dir", str(tmp_path), "--use_cpu", "true"]
+    data, training, model = TrlParser((DataArguments, TimeLensSFTConfig, ModelConfig)).parse_args_and_config(flags)
+    assert training.output_dir == str(tmp_path)  # flags win
+    if name == "tiny":
+        return
+    assert {key: getattr(training, key) for key in RELEASED} == RELEASED
+    assert (data.fps, data.max_frames, data.min_tokens, data.total_tokens) == (2.0, 448, 64, 14336)
+    assert (data.min_duration, data.max_duration, data.max_words, data.audio_queries) == (5, 500, 200, False)
+    videos = 8 * training.per_device_train_batch_size * training.gradient_accumulation_steps
+    assert abs(videos * 96_586 / 19_466 - 128) < 96_586 / 19_466 * 8 / 2  # nearest to 128 annotations on 8 processes
+    assert training.snap_targets == (name == "timelens_7b")
+    assert data.encoding == ("interleaved_timestamp" if name == "timelens_7b" else None)
+    assert model.dtype == "float32"
 
 
 def test_saved_checkpoints_load_at_once_with_their_processor(

@@ -1,4 +1,4 @@
-"""Run by torchrun on two processes: the losses of a run under DDP, written by the first process.
+"""Run by torchrun on two processes: the losses of runs under DDP and FSDP2, written by the first process.
 
 two_processes.py CHECKPOINT ANNOTATIONS OUTPUT BROKEN_VIDEO
 """
@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedType
 from sft_runs import history
+from torch.distributed.fsdp import FSDPModule
+from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoModelForImageTextToText
 
 from timelens_plugins.moments import Moment, load_moments
@@ -48,7 +52,31 @@ def losses(
         processing_class=processor,
     )
     trainer.train()
+    if torch.distributed.is_initialized():
+        assert isinstance(trainer.model_wrapped, FSDPModule if "fsdp" in settings else DistributedDataParallel)
     return history(trainer, "loss", "grad_norm", "queries", "answer_tokens"), trainer.evaluate()
+
+
+FSDP2: dict[str, Any] = {
+    "fsdp": True,
+    "fsdp_config": {
+        "fsdp_version": 2,
+        "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+        "transformer_layer_cls_to_wrap": ["Qwen3VLTextDecoderLayer", "Qwen3VLVisionBlock"],
+        "reshard_after_forward": True,
+        "state_dict_type": "FULL_STATE_DICT",
+    },
+}
+
+
+plain_state = AcceleratorState.__init__
+
+
+def shard_on_cpus(self: AcceleratorState, *args: Any, **kwargs: Any) -> None:
+    """accelerate leaves FSDP out on CPUs, without a word; nothing else of it asks what the devices are."""
+    if PartialState._shared_state.get("distributed_type") == DistributedType.MULTI_CPU:
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+    plain_state(self, *args, **kwargs)
 
 
 def with_broken(moments: list[Moment], broken: str) -> list[Moment]:
@@ -64,8 +92,11 @@ def main() -> None:
     small = {"per_device_train_batch_size": 1, "per_device_eval_batch_size": 4}
     plain = losses(checkpoint, moments, output, **small)
     skipping = losses(checkpoint, with_broken(moments, broken), output, **small)
+    AcceleratorState._reset_state()
+    AcceleratorState.__init__ = shard_on_cpus  # type: ignore[method-assign]
+    sharded = losses(checkpoint, with_broken(moments, broken), output, **small, **FSDP2)
     if torch.distributed.get_rank() == 0:
-        Path(output, "losses.json").write_text(json.dumps([plain, skipping]))
+        Path(output, "losses.json").write_text(json.dumps([plain, skipping, sharded]))
     torch.distributed.destroy_process_group()
 
 

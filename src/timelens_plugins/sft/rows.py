@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from timelens_plugins.training.clips import ClipKey
@@ -34,9 +33,8 @@ class VideoRows:
             raise ValueError(f"the data set lacks {', '.join(missing)}: make it with moments_dataset(moments)")
         self._dataset = dataset
         clips: dict[ClipKey, list[int]] = {}
-        keys = zip(*(_column(dataset, name) for name in ("video", "video_start", "video_end")), strict=True)
-        for index, key in enumerate(keys):
-            clips.setdefault(ClipKey(*key), []).append(index)
+        for index, key in enumerate(_clips(dataset)):
+            clips.setdefault(key, []).append(index)
         self._rows = [part for indices in clips.values() for part in _parts(indices, max_queries)]
 
     def __len__(self) -> int:
@@ -46,8 +44,12 @@ class VideoRows:
         return {"row": row, "moments": [self._dataset[i] for i in self._rows[row]]}
 
 
-def _column(dataset: Any, name: str) -> Sequence[Any]:
-    return list(dataset[name]) if hasattr(dataset, "column_names") else [row[name] for row in dataset]
+def _clips(dataset: Any) -> list[ClipKey]:
+    """The clip of every moment, without reading the other columns."""
+    if not hasattr(dataset, "select_columns"):
+        return [ClipKey.of(row) for row in dataset]
+    columns = dataset.select_columns(["video", "video_start", "video_end"])[:]
+    return list(map(ClipKey, columns["video"], columns["video_start"], columns["video_end"]))
 
 
 def _parts(indices: list[int], limit: int | None) -> list[list[int]]:
