@@ -1,7 +1,8 @@
 """Reinforcement learning with verifiable rewards (GRPO) on moments: answers without a thought, scored by temporal IoU.
 
     accelerate launch recipes/rlvr.py --config recipes/configs/tiny_rlvr.yaml
-    accelerate launch --config_file recipes/accelerate/fsdp2.yaml recipes/rlvr.py --config recipes/configs/timelens_8b_rlvr.yaml
+    accelerate launch --config_file recipes/accelerate/fsdp2.yaml recipes/rlvr.py \\
+        --config recipes/configs/timelens_8b_rlvr.yaml
 
 Settings: ``DataArguments``, ``RewardArguments``, ``TimeLensGRPOConfig`` and TRL's ``ModelConfig``, by YAML and flags.
 The same command continues a run that was killed.
@@ -39,7 +40,9 @@ class RewardArguments:
             raise ValueError(f"unknown rewards {', '.join(unknown)}; known: {', '.join(REWARDS)}")
 
 
-def main(data: DataArguments, rewards: RewardArguments, training: TimeLensGRPOConfig, model_config: ModelConfig) -> None:
+def main(
+    data: DataArguments, rewards: RewardArguments, training: TimeLensGRPOConfig, model_config: ModelConfig
+) -> None:
     if model_config.model_name_or_path is None:
         raise ValueError("model_name_or_path is not set")
     if model_config.load_in_8bit or model_config.load_in_4bit:

@@ -17,7 +17,7 @@ __all__ = ["auto_map", "write_signpost"]
 _MODULE = "timelens_processor"
 
 _TEXT = '''\
-"""The processor of this checkpoint is {module}.{name}, of the package timelens-plugins.
+"""This checkpoint needs {name} of the package timelens-plugins.
 
     pip install timelens-plugins
 

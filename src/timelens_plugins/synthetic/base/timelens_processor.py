@@ -1,4 +1,4 @@
-"""The processor of this checkpoint is timelens_plugins.timestamps.processors.TimeLensQwen3VLProcessor, of the package timelens-plugins.
+"""This checkpoint needs TimeLensQwen3VLProcessor of the package timelens-plugins.
 
     pip install timelens-plugins
 
