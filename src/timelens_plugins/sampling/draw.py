@@ -124,15 +124,14 @@ def stratified_draw(
 
 
 def _fill(available: Sequence[int], target: int) -> list[int]:
-    """Quotas as equal as the bins allow, ``target`` in all where they hold that many; bins that are left over by
-    the remainder's division come in order."""
+    """Quotas as equal as the bins allow, ``target`` in all where they hold that many; a remainder goes to the first."""
     quotas = [0] * len(available)
     left = min(target, sum(available))
     while left:
         open_bins = [i for i, n in enumerate(available) if quotas[i] < n]
-        share, remainder = divmod(left, len(open_bins))
-        for place, i in enumerate(open_bins):
-            more = min(share + (place < remainder), available[i] - quotas[i])
+        share = left // len(open_bins)
+        for i in open_bins if share else open_bins[:left]:
+            more = min(max(share, 1), available[i] - quotas[i])
             quotas[i] += more
             left -= more
     return quotas
