@@ -1,5 +1,6 @@
 """Spans: properties over random spans, and the closed form against a count of covered instants."""
 
+import itertools
 import json
 import math
 
@@ -72,7 +73,7 @@ def test_set_iou_equals_a_count_of_instants(a: list[Span], b: list[Span]) -> Non
 def test_merged_spans_are_disjoint_ordered_and_cover_the_same(a: list[Span]) -> None:
     merged = merge_spans(a)
     assert covered(merged) == covered(a)
-    assert all(left.end < right.start for left, right in zip(merged, merged[1:], strict=False))
+    assert all(left.end < right.start for left, right in itertools.pairwise(merged))
     assert merge_spans(merged) == merged
 
 
