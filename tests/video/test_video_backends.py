@@ -13,6 +13,7 @@ from made_clips import copy_packets, flip_bytes, number_of, set_edit, write_audi
 
 from timelens_plugins.video import FrameSampling, VideoClip, VideoError, sample_frames, working_backends
 from timelens_plugins.video import backends as backends_module
+from timelens_plugins.video import clip as clip_module
 from timelens_plugins.video.backends import backend_problem
 from timelens_plugins.video.stream import probe
 
@@ -133,7 +134,9 @@ def test_one_line_is_logged_where_the_first_backend_cannot(real_data: Path, capl
     if backend_problem("decord"):
         pytest.skip("decord does not work here")
     caplog.set_level(logging.DEBUG)
+    clip_module._warn_once.cache_clear()
     clip = sample_frames(path, backend="decord,pyav")
+    sample_frames(path, backend="decord,pyav")
     assert clip.backend == "pyav"
     assert len(caplog.records) == 1
     assert f"{path}: decord cannot open the file" in caplog.text
@@ -157,7 +160,7 @@ def test_a_broken_backend_is_found_once(
     monkeypatch.setattr(
         backends_module, "load_backend", lambda name: fail(name) if name == "torchcodec" else load(name)
     )
-    backend_problem.cache_clear()
+    backends_module._tried.cache_clear()
     try:
         for _ in range(2):
             assert sample_frames(plain_clip, backend="torchcodec,pyav").backend == "pyav"
@@ -167,7 +170,7 @@ def test_a_broken_backend_is_found_once(
             sample_frames(plain_clip, backend="torchcodec")
         assert len(caplog.records) == 1
     finally:
-        backend_problem.cache_clear()
+        backends_module._tried.cache_clear()
 
 
 def test_working_backends() -> None:
@@ -236,6 +239,12 @@ def test_damage_between_sampled_frames(tmp_path: Path) -> None:
     assert any(a < 5 < b for a, b in pairwise(wanted))
     with pytest.raises(VideoError, match="does not decode"):
         sample_frames(damaged, fps=2)
+
+
+def test_names_that_look_like_protocols(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    write_clip(tmp_path / "plain.mp4", frames=4).rename(tmp_path / "http:x.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert sample_frames("http:x.mp4", backend=backend).total_frames == 4
 
 
 def test_errors_travel_between_processes(tmp_path: Path) -> None:

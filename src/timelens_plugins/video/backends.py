@@ -11,6 +11,7 @@ import importlib
 import importlib.metadata
 import logging
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["AUTO", "BACKENDS", "Backend", "BackendReport", "backend_problem", "preference", "working_backends"]
 
 logger = logging.getLogger(__name__)
+
+_TRYING = threading.Lock()
 
 
 class Backend(Protocol):
@@ -100,12 +103,17 @@ def load_backend(name: str) -> Backend:
     return backend
 
 
-@functools.cache
 def backend_problem(name: str) -> str | None:
     """Why a backend does not work on this machine, with the remedy; None where it decodes a small clip.
 
     Tried once a process; a problem is logged then and not again.
     """
+    with _TRYING:  # a cache alone would let threads that start together all try, and all log
+        return _tried(name)
+
+
+@functools.cache
+def _tried(name: str) -> str | None:
     with tempfile.TemporaryDirectory() as folder:
         problem = _problem_with(name, _make_clip("mpeg4", Path(folder)))
     if problem is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import os
@@ -26,7 +27,7 @@ __all__ = ["VideoClip", "sample_frames"]
 
 logger = logging.getLogger(__name__)
 
-RESIZE_BYTES = 2 * 2**20  # of decoded frames resized at a time: some frames for speed, few for memory
+RESIZE_BYTES = 8 * 2**20  # of decoded frames resized at a time: some frames for speed, few for memory
 NOTABLE_TIME_ERROR = 0.5  # seconds, a sampling interval of the official protocol
 
 
@@ -105,7 +106,8 @@ def sample_frames(
         video_start, video_end: seconds from the start of the file; only the frames between them count, and times are
             told from ``video_start``.
         backend: ``pyav``, ``decord`` or ``torchcodec``, or several joined by commas in the order to try, as in
-            ``"decord,pyav"``. Where the first cannot read the file, the next takes over and one line is logged.
+            ``"decord,pyav"``. Where the first cannot read the file, the next takes over and one line is logged (once
+            per file).
             A damaged file is an error, never a reason to try the next. ``auto`` is ``"pyav,torchcodec,decord"``.
         settings: fields of :class:`FrameSampling` to change.
 
@@ -121,11 +123,9 @@ def sample_frames(
     first, last, start, end = _window(stream, rate, sampling.times, video_start, video_end)
     indices = sampling.frame_indices(first, last, rate)
     if sampling.times == "index" and stream.index_error > NOTABLE_TIME_ERROR:
-        logger.warning(
-            "%s: frame times told as index / %.3f fps are up to %.2f s off the file's; times='stream' tells the file's",
-            stream.path,
-            rate,
-            stream.index_error,
+        _warn_once(
+            f"{stream.path}: frame times told as index / {rate:.3f} fps are up to {stream.index_error:.2f} s off the "
+            "file's; times='stream' tells the file's"
         )
     frames, used = _read(stream, indices, sampling, order)
     clock = indices / rate if sampling.times == "index" else stream.times[indices]
@@ -147,6 +147,12 @@ def _with_settings(sampling: FrameSampling, settings: dict[str, Any]) -> FrameSa
     if unknown := sorted(set(settings) - set(known)):
         raise TypeError(f"unknown video setting {', '.join(unknown)}; known are {', '.join(known)}")
     return replace(sampling, **settings)
+
+
+@functools.lru_cache(maxsize=4096)
+def _warn_once(message: str) -> None:
+    """Log what is true of a file once: training reads it again and again."""
+    logger.warning("%s", message)
 
 
 def _window(
@@ -192,7 +198,7 @@ def _read(
             refusals.append(str(refusal))
             continue
         if refusals:
-            logger.warning("%s: %s; reading it with %s", stream.path, "; ".join(refusals), name)
+            _warn_once(f"{stream.path}: {'; '.join(refusals)}; reading it with {name}")
         return (frames if len(unique) == len(indices) else frames[torch.from_numpy(places)]), name
     tried = "; ".join(refusals) or "none of these backends works here"
     raise VideoError(stream.path, f"cannot be read with {', '.join(order)}: {tried}; use backend='auto'")

@@ -7,6 +7,7 @@ also hides damage: bits flipped inside a frame change the picture without an err
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,7 +46,7 @@ class DecordBackend:
             raise BackendError("decord does not mirror frames")
         try:
             # a tolerance just above none: by default decord puts the nearest frame in place of one that fails
-            reader = decord.VideoReader(stream.path, fault_tol=1e-9)
+            reader = decord.VideoReader(os.path.abspath(stream.path), fault_tol=1e-9)
         except (decord.DECORDError, RuntimeError, AssertionError) as error:
             raise BackendError(f"decord cannot open the file: {_summary(error)}") from error
         if len(reader) != stream.packets:
@@ -55,7 +56,7 @@ class DecordBackend:
                 yield from _seeking(reader, indices)
             else:
                 yield from _counting(reader, indices)
-        except (decord.DECORDError, StopIteration) as error:
+        except decord.DECORDError as error:
             raise BackendError(f"decord cannot decode the file: {_summary(error)}") from error
 
 
@@ -78,7 +79,10 @@ def _seeking(reader: Any, indices: NDArray[np.int64]) -> Iterator[NDArray[np.uin
 def _counting(reader: Any, indices: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
     wanted = {int(i) for i in indices}
     for index in range(int(indices[-1]) + 1):
-        frame = reader.next()
+        try:
+            frame = reader.next()
+        except StopIteration as error:
+            raise BackendError(f"decord stops at frame {index}") from error
         if index in wanted:
             yield frame.asnumpy()
 

@@ -118,7 +118,7 @@ def open_video(path: str) -> tuple[InputContainer, AvStream]:
     if status.st_size == 0:
         raise VideoError(path, "is empty (0 bytes); copy or download it again")
     try:
-        container = av.open(path)
+        container = av.open(os.path.abspath(path))  # absolute, or FFmpeg takes "a:b.mp4" for a protocol
     except (av.FFmpegError, OSError) as error:
         raise VideoError(
             path, f"cannot be opened as a video ({reason(error)}): damaged, cut off, or not a video; copy it again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -35,7 +36,7 @@ class TorchCodecBackend:
         if is_mirrored(stream):
             raise BackendError("torchcodec does not mirror frames")
         try:
-            decoder = VideoDecoder(stream.path, stream_index=stream.index, dimension_order="NHWC")
+            decoder = VideoDecoder(os.path.abspath(stream.path), stream_index=stream.index, dimension_order="NHWC")
         except (RuntimeError, ValueError) as error:
             raise BackendError(f"torchcodec cannot open the file: {_summary(error)}") from error
         undecodable = stream.packets - stream.unshown - stream.total_frames  # torchcodec counts those before the first
