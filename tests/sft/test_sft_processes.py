@@ -22,7 +22,8 @@ from timelens_plugins.training.checkpoints import last_checkpoint
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE), "TOKENIZERS_PARALLELISM": "false"}
+PATHS = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": PATHS, "TOKENIZERS_PARALLELISM": "false"}
 
 
 RECIPE = ROOT / "recipes" / "sft.py"
