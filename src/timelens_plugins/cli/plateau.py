@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``timelens plateau``."""
     parser.epilog = "What is not given is taken from what the run recorded. See docs/plateau.md for the rule."
     parser.add_argument(
-        "run", type=Path, metavar="RUN", help="trainer_state.json, a checkpoint, or a run's output folder"
+        "path", type=Path, metavar="RUN", help="trainer_state.json, a checkpoint, or a run's output folder"
     )
     parser.add_argument(
         "--patience", type=int, metavar="SAMPLES", help="default: as recorded, or from the run's length"
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from timelens_plugins.plateau import PlateauSettings, read_reward_log, suggested_patience
 
     log, state = read_reward_log(
-        args.run,
+        args.path,
         reward_key=args.reward_key,
         spread_key=args.spread_key,
         samples_per_step=args.samples_per_step,

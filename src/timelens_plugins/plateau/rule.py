@@ -16,10 +16,10 @@ comparing with it stops runs that still improve. The rule compares trends instea
   improvements. The median of such windows says where it began.
 - A reward that falls, its upper limit below zero at a stricter level, stops the run whatever the spread does.
 
-Both limits scale with the noise and the noise is that of the residuals around the line: multiplying rewards by ten
-changes nothing, and outliers widen the limits, which can delay a stop and not cause one. Without a trend, a plateau is
-known four to six patiences after it began, at any level of noise; what the noise decides is how slow a rise can be told
-from a plateau.
+Everything scales with the noise, which is that of the residuals around the line: multiplying rewards by ten changes
+nothing. An outlier widens the confidence limit, and by no more than half what that limit is compared with (the noise is
+capped by a median of second differences), so it delays a stop. Without a trend, a plateau is known four to six
+patiences after it began, at any level of noise; what the noise decides is how slow a rise can be told from a plateau.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ BLOCKS = 4  # a patience is divided into
 MIN_BLOCKS = 6  # in a window: with fewer, a residual variance says little
 FALL_CONFIDENCE = 0.9999  # a fall overrides the spread, so it takes more evidence
 PROGRESS_CONFIDENCE = 0.99  # that the run as a whole has improved
+OUTLIERS = 1.5  # times the robust noise: residuals beyond are taken for outliers and do not raise the limit
 
 
 @dataclass(frozen=True)
@@ -285,15 +286,22 @@ class _Trends:
         )
         self.upper = self.slope + quantile * error
         self.noise = np.sqrt(variance * block)
-        self.limit = self.noise
+        typical = _robust_noise(y) * np.sqrt(block)
+        self.limit = np.minimum(self.noise, OUTLIERS * typical) if typical > 0 else self.noise
         improved, pace = _whole_run(x, y)
         if improved:
-            self.limit = np.minimum(self.noise, pace)
+            self.limit = np.minimum(self.limit, pace)
         self.flat = self.upper <= self.limit
         self.fall = self.slope + strict * error < 0
 
     def figures(self, chosen: int, mean: float) -> SeriesFigures:
         return SeriesFigures(mean, *(float(v[chosen]) for v in (self.slope, self.upper, self.noise, self.limit)))
+
+
+def _robust_noise(y: Array) -> float:
+    """Standard deviation of the noise by the median of second differences, which neither trends nor outliers move."""
+    second = y[2:] - 2 * y[1:-1] + y[:-2]
+    return 1.4826 * float(np.median(np.abs(second))) / math.sqrt(6)
 
 
 def _whole_run(x: Array, y: Array) -> tuple[bool, float]:
