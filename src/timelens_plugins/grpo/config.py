@@ -86,7 +86,7 @@ class TimeLensGRPOConfig(GRPOConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.ddp_find_unused_parameters is None:
+        if vars(self)["ddp_find_unused_parameters"] is None:
             self.ddp_find_unused_parameters = False  # every forward has a video, so every trained part is used
         for name, values in (("vision", get_args(Vision)), ("on_bad_video", get_args(OnBadVideo))):
             if getattr(self, name) not in values:

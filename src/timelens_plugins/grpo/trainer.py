@@ -34,7 +34,7 @@ from timelens_plugins.grpo.weights import NORMALISATION, slice_weights
 from timelens_plugins.rewards import read_completions
 from timelens_plugins.shared_prefix import Prompt, encode_vision, install
 from timelens_plugins.shared_prefix.locate import vision_language_model
-from timelens_plugins.timestamps import InterleavedTimestampsMixin
+from timelens_plugins.timestamps import InterleavedTimestampsMixin, restore_text_positions
 from timelens_plugins.training.clips import ClipLoader
 from timelens_plugins.training.parts import adapter_modules_to_save, create_optimizer, set_trainable
 
@@ -142,8 +142,10 @@ class TimeLensGRPOTrainer(GRPOTrainer):
         if self.is_fsdp_enabled and not self.accelerator.is_fsdp2:
             raise ValueError("FSDP 1 is not supported: set fsdp_version: 2 in accelerate's configuration")
         for model in (self.model, self.ref_model):
-            if model is not None and self.args.share_prefix:
-                install(self.accelerator.unwrap_model(model))
+            if model is not None:
+                restore_text_positions(self.accelerator.unwrap_model(model))
+                if self.args.share_prefix:
+                    install(self.accelerator.unwrap_model(model))
 
     # ------------------------------------------------------------------ data
 

@@ -29,7 +29,7 @@ from timelens_plugins.sft.examples import Example, build_example, placeholder_ex
 from timelens_plugins.sft.rows import VideoRows
 from timelens_plugins.sft.scoring import answer_log_probs
 from timelens_plugins.shared_prefix import install
-from timelens_plugins.timestamps import InterleavedTimestampsMixin
+from timelens_plugins.timestamps import InterleavedTimestampsMixin, restore_text_positions
 from timelens_plugins.training.checkpoints import MarkComplete
 from timelens_plugins.training.clips import ClipLoader
 from timelens_plugins.training.parts import adapter_modules_to_save, create_optimizer, set_trainable
@@ -90,6 +90,7 @@ class TimeLensSFTTrainer(Trainer):
             )
         if args.n_gpu > 1:
             raise ValueError(f"one process sees {args.n_gpu} GPUs: start one process for each with accelerate launch")
+        restore_text_positions(model)
         install(model)  # refuses attention that cannot share before anything is spent
         if peft_config is not None:
             model = _with_adapters(model, peft_config, args)
