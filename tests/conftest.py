@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# One thread: with several, the BLAS library picks how many by load, and sums come out differently from run to run.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 REAL_DATA = Path(os.environ.get("TIMELENS_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))

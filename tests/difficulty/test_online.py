@@ -49,7 +49,7 @@ def test_what_was_not_drawn_for_long_becomes_average_again() -> None:
     feed(online, "m0", [0.0] * 8)
     feed(online, "m1", [1.0] * 8, times=5)
     failed, *_, unseen = online.difficulty().mean
-    feed(online, "m1", [1.0] * 8, times=100)
+    feed(online, "m1", [1.0] * 8, times=200)
     late = online.difficulty()
     assert failed < unseen - 0.2
     assert late.mean[0] == pytest.approx(late.mean[5], abs=1e-3)

@@ -47,6 +47,7 @@ def make_trainer(
         "max_completion_length": 10,
         "max_steps": 3,
         "learning_rate": 1e-3,
+        "adam_epsilon": 1e-3,  # Adam turns rounding noise on tiny gradients into whole steps
         "gradient_checkpointing": False,
         "bf16": False,
         "use_cpu": True,
