@@ -70,7 +70,7 @@ def _failing_with_status(upstream: Callable[..., Any]) -> Callable[..., Any]:
     def simple_evaluate(*args: Any, **kwargs: Any) -> Any:
         try:
             return upstream(*args, **kwargs)
-        except Exception as error:
+        except Exception as error:  # whatever it is, it is printed whole and becomes the exit status
             if kwargs.get("cli_args") is None or not _our_tasks(kwargs.get("tasks")):
                 raise
             traceback.print_exc()

@@ -136,7 +136,7 @@ def _root(subset: Subset, setting: str | None) -> Path:
 
     try:
         return Path(snapshot_download(HUB_DATASET, repo_type="dataset"))
-    except Exception as error:
+    except Exception as error:  # the hub raises many kinds; all mean that the data is not here, and the cause is shown
         raise FileNotFoundError(
             f"{subset.task}: TIMELENS_BENCH_DIR is not set and {HUB_DATASET} could not be fetched from the hub "
             f"({type(error).__name__}: {error}). Set TIMELENS_BENCH_DIR to a folder with {subset.annotations[0]} "

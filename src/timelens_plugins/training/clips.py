@@ -198,7 +198,7 @@ class ClipLoader:
             future = Future()
             try:
                 future.set_result(self._load(key))
-            except Exception as error:
+            except Exception as error:  # raised where the clip is taken, as a thread's would be
                 future.set_exception(error)
         self._held[key] = future
         self.decoded += 1
