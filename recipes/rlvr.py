@@ -4,8 +4,8 @@
     accelerate launch --config_file recipes/accelerate/fsdp2.yaml recipes/rlvr.py \\
         --config recipes/configs/timelens_8b_rlvr.yaml
 
-Settings: ``DataArguments``, ``RewardArguments``, ``TimeLensGRPOConfig`` and TRL's ``ModelConfig``, by YAML and flags.
-The same command continues a run that was killed.
+Settings: ``DataArguments``, ``DifficultyArguments``, ``StoppingArguments``, ``RewardArguments``,
+``TimeLensGRPOConfig`` and TRL's ``ModelConfig``, by YAML and flags. The same command continues a run that was killed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,21 @@ from transformers import AutoModelForImageTextToText
 from trl import ModelConfig, TrlParser, get_peft_config
 
 from timelens_plugins.grpo import TimeLensGRPOConfig, TimeLensGRPOTrainer
+from timelens_plugins.grpo.selection import (
+    DifficultyArguments,
+    StoppingArguments,
+    estimates_of,
+    reward_range,
+    settings_of_run,
+    training_set,
+)
+from timelens_plugins.plateau.best import save_final_model
 from timelens_plugins.rewards import REWARDS
 from timelens_plugins.synthetic.materialise import materialise
 from timelens_plugins.timestamps import load_processor
-from timelens_plugins.training.arguments import DataArguments, training_moments
+from timelens_plugins.training.arguments import DataArguments, annotated_moments, suitable_moments
 from timelens_plugins.training.checkpoints import last_checkpoint
-from timelens_plugins.training.dataset import moments_dataset
+from timelens_plugins.training.dataset import find_videos, moments_dataset
 
 
 @dataclass
@@ -41,7 +50,12 @@ class RewardArguments:
 
 
 def main(
-    data: DataArguments, rewards: RewardArguments, training: TimeLensGRPOConfig, model_config: ModelConfig
+    data: DataArguments,
+    difficulty: DifficultyArguments,
+    stopping: StoppingArguments,
+    rewards: RewardArguments,
+    training: TimeLensGRPOConfig,
+    model_config: ModelConfig,
 ) -> None:
     if model_config.model_name_or_path is None:
         raise ValueError("model_name_or_path is not set")
@@ -51,13 +65,22 @@ def main(
     data.annotations = materialise(data.annotations, data.synthetic_folder)
 
     processor = load_processor(checkpoint, data.encoding, revision=model_config.model_revision, **data.sampling)
-    moments = training_moments(data, missing_videos=training.on_bad_video == "skip")
+    annotated = annotated_moments(data)
+    moments = suitable_moments(data, annotated)
     model = AutoModelForImageTextToText.from_pretrained(
         checkpoint,
         revision=model_config.model_revision,
         dtype=model_config.dtype,
         attn_implementation=model_config.attn_implementation,
     )
+    estimates = None
+    if difficulty.difficulty_file is not None:
+        estimates = estimates_of(difficulty, moments, annotated, settings_of_run(model, processor))
+    bounds = reward_range(rewards.rewards, training.reward_weights)
+    moments, online = training_set(difficulty, moments, estimates, seed=training.seed, rewards=bounds)
+    if training.on_bad_video == "error":
+        moments = find_videos(moments)
+    plateau = stopping.callback()
     trainer = TimeLensGRPOTrainer(
         model=model,
         reward_funcs=[REWARDS[name] for name in rewards.rewards],
@@ -65,11 +88,14 @@ def main(
         train_dataset=moments_dataset(moments, processor.encoding),
         processing_class=processor,
         peft_config=get_peft_config(model_config),
+        callbacks=[plateau] if plateau is not None else None,
+        difficulty=online,
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(training.output_dir))
-    trainer.save_model()
+    save_final_model(trainer, plateau)
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
-    main(*TrlParser((DataArguments, RewardArguments, TimeLensGRPOConfig, ModelConfig)).parse_args_and_config())
+    settings = (DataArguments, DifficultyArguments, StoppingArguments, RewardArguments, TimeLensGRPOConfig, ModelConfig)
+    main(*TrlParser(settings).parse_args_and_config())

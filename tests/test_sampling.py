@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections import Counter
 from pathlib import Path
@@ -353,10 +354,18 @@ def test_a_resumed_run_draws_what_the_other_would_have_drawn() -> None:
         third.load_state_dict(state)
 
 
-def test_a_sampler_that_cannot_fill_a_batch_says_so() -> None:
+def test_a_sampler_that_cannot_fill_a_batch_says_so(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ValueError, match="3 prompts, fewer than the 4"):
         sampler_of(np.ones(3))
-    with pytest.raises(ValueError, match="2 of 8 weights are above 0"):
-        list(sampler_of(np.array([1.0, 1.0] + [0.0] * 6)))
+    with caplog.at_level(logging.WARNING, "timelens_plugins"):
+        short = sampler_of(np.array([1.0, 3.0] + [0.0] * 6))
+        batches = [short.batch(0, number) for number in range(400)]
+    assert caplog.text.count("2 of 8 prompts have a weight above 0, and a generation batch takes 4") == 1
+    assert all({0, 1} == set(batch[:2]) and len(set(batch)) == 4 for batch in batches)
+    counts = np.bincount([index for batch in batches for index in batch[2:]], minlength=8)[2:]
+    assert counts.min() > 90
+    assert len(set(sampler_of(np.zeros(8)).batch(0, 0))) == 4
+    with pytest.raises(ValueError, match="weight 0 is -1"):
+        sampler_of(np.array([-1.0] + [0.0] * 7)).batch(0, 0)
     with pytest.raises(ValueError, match="weights of shape"):
         DifficultySampler(lambda: np.ones(3), 8, prompts=2).batch(0, 0)

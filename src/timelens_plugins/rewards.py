@@ -47,6 +47,7 @@ from timelens_plugins.spans import (
 
 __all__ = [
     "REWARDS",
+    "REWARD_RANGES",
     "completion_text",
     "format_reward",
     "giou_reward",
@@ -224,6 +225,17 @@ REWARDS: dict[str, Callable[..., list[float]]] = {
     "format": format_reward,
 }
 """The rewards by the names that configurations use."""
+
+REWARD_RANGES: dict[str, tuple[float, float]] = {
+    "temporal_iou": (0.0, 1.0),
+    "set_iou": (0.0, 1.0),
+    "giou": (-1.0, 1.0),
+    "wasserstein": (0.0, 1.0),
+    "length_ratio": (0.0, 1.0),
+    "parse_penalty": (-1.0, 0.0),
+    "format": (0.0, 1.0),
+}
+"""The least and the greatest value of each."""
 
 
 def wasserstein_distance(a: Iterable[SpanLike], b: Iterable[SpanLike]) -> float:

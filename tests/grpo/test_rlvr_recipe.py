@@ -14,7 +14,9 @@ import yaml
 from trl import ModelConfig, TrlParser
 
 from timelens_plugins.grpo import TimeLensGRPOConfig
+from timelens_plugins.grpo.selection import DifficultyArguments, StoppingArguments
 from timelens_plugins.locations import shipped_folder
+from timelens_plugins.sampling import Weighting
 from timelens_plugins.training.arguments import DataArguments
 from timelens_plugins.training.checkpoints import STATE_FILE
 
@@ -72,10 +74,12 @@ def test_released_settings(size: str, steps: int, snap: bool) -> None:
     settings = yaml.safe_load(path.read_text())
     settings |= {"bf16": False, "use_cpu": True}
     rewards = settings.pop("rewards")
-    parser = TrlParser((DataArguments, TimeLensGRPOConfig, ModelConfig))
-    data, training, _ = parser.parse_dict(settings)
+    parser = TrlParser((DataArguments, DifficultyArguments, StoppingArguments, TimeLensGRPOConfig, ModelConfig))
+    data, difficulty, _, training, _ = parser.parse_dict(settings)
     assert {name: getattr(training, name) for name in RELEASED} == RELEASED
     assert rewards == ["temporal_iou"]
     assert (training.max_steps, training.snap_spans) == (steps, snap)
     assert (data.fps, data.max_frames, data.min_tokens, data.total_tokens) == (2.0, 448, 64, 14336)
     assert (data.min_duration, data.max_duration, data.max_words) == (5, 500, 200)
+    assert (difficulty.difficulty, difficulty.target_size, difficulty.strata) == ("offline", 2500, "duration")
+    assert difficulty.weighting() == Weighting("gaussian", mean=0.05, std=0.2, bins=20)

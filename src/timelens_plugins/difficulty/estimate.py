@@ -19,7 +19,7 @@ from timelens_plugins.inference.engine import Question, VideoAnswerer
 from timelens_plugins.moments import Moment
 from timelens_plugins.timestamps import InterleavedTimestampsMixin
 
-__all__ = ["Answering", "difficulty_settings", "estimate_difficulty", "fingerprint"]
+__all__ = ["Answering", "difficulty_settings", "estimate_difficulty", "fingerprint", "model_settings"]
 
 logger = logging.getLogger(__name__)
 
@@ -89,28 +89,43 @@ def difficulty_settings(
         revision: of a hub repository.
     """
     sampled = {k: v for k, v in asdict(answering).items() if k not in ("samples", "max_new_tokens")}
-    prompt = hashlib.blake2b(GROUNDING_PROMPT.encode(), digest_size=4).hexdigest()
     return {
         "model": name,
         "revision": revision,
-        "fingerprint": fingerprint(model),
+        **model_settings(fingerprint(model), processor),
         "dtype": str(model.dtype).removeprefix("torch."),
-        "encoding": processor.encoding,
-        "timestamp_format": processor.timestamp_format,
-        "prompt": prompt,
-        **asdict(processor.frame_sampling),
         "samples": answering.samples,
         "max_new_tokens": answering.max_new_tokens,
         **(sampled if answering.samples > 1 else {}),
     }
 
 
+def model_settings(weights: str, processor: InterleavedTimestampsMixin) -> dict[str, Any]:
+    """Those of :func:`difficulty_settings` that a training run shares with estimates made for it.
+
+    Args:
+        weights: the model's :func:`fingerprint`, of before any adapter was put on.
+        processor: as it is trained with.
+    """
+    return {
+        "fingerprint": weights,
+        "encoding": processor.encoding,
+        "timestamp_format": processor.timestamp_format,
+        "prompt": hashlib.blake2b(GROUNDING_PROMPT.encode(), digest_size=4).hexdigest(),
+        **asdict(processor.frame_sampling),
+    }
+
+
 def fingerprint(model: torch.nn.Module) -> str:
-    """Tells checkpoints apart by their weights: a digest of names, shapes and up to 64 values of every parameter."""
+    """Tells checkpoints apart by their weights: a digest of names, shapes and up to 64 values of every parameter.
+
+    Values are rounded to bfloat16 first: estimating in half precision and training with float32 master weights is still
+    the same checkpoint.
+    """
     digest = hashlib.blake2b(digest_size=8)
     for name, parameter in sorted(model.named_parameters()):
         flat = parameter.detach().reshape(-1)
-        values = flat[:: max(1, flat.numel() // 64)][:64].float().cpu()
+        values = flat[:: max(1, flat.numel() // 64)][:64].to(torch.bfloat16).float().cpu()
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
         digest.update(values.numpy().tobytes())
     return digest.hexdigest()

@@ -22,6 +22,7 @@ def load_estimates(
     path: str | Path,
     moments: Sequence[Moment],
     *,
+    known: Sequence[Moment] = (),
     settings: Mapping[str, Any] | None = None,
     on_missing: Literal["raise", "drop"] = "raise",
 ) -> Estimates:
@@ -32,6 +33,7 @@ def load_estimates(
     Args:
         path: the file.
         moments: what the estimates are for; they decide the order.
+        known: further moments that rows may be about, such as those a filter left out; their rows are passed over.
         settings: what has to have been written into the rows, such as the model's name or fingerprint; only what is
             given is compared. Rows of other tools carry no settings, so these files are refused then.
         on_missing: ``"drop"`` leaves moments without a row out of the result, and the log says how many; whose videos
@@ -53,7 +55,7 @@ def load_estimates(
     rows = [entry.value for entry in document.entries]
     loaded = moments_from_rows(rows, name=document.file)
     _check_settings(document, settings)
-    wanted = {moment.id: i for i, moment in enumerate(moments)}
+    wanted = {moment.id for moment in (*moments, *known)}
     found: dict[str, tuple[str, Moment]] = {}
     for entry, moment in zip(document.entries, loaded, strict=True):
         if moment.iou is None:
@@ -84,6 +86,9 @@ def load_estimates(
             " …" if len(missing) > _SHOWN else "",
         )
         moments = [moment for moment in moments if moment.id in found]
+        if not moments:
+            reason, remedy = "has a row for none of the moments", "is this the file of these annotations?"
+            raise AnnotationError(Fault(document.file, None, None, reason, remedy))
     elif missing:
         reason = (
             f"{len(missing)} of {len(moments)} moments have no row, such as {missing[0].id!r} ({missing[0].query!r})"

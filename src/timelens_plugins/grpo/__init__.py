@@ -4,6 +4,8 @@
 - :mod:`~timelens_plugins.grpo.trainer`: the trainer
 - :mod:`~timelens_plugins.grpo.groups`: a prompt with its completions, and batches in groups instead of rows
 - :mod:`~timelens_plugins.grpo.sampler`: which prompts come when
+- :mod:`~timelens_plugins.grpo.online`: prompts drawn by what the rewards so far say
+- :mod:`~timelens_plugins.grpo.selection`: settings of recipes for difficulty and early stopping
 - :mod:`~timelens_plugins.grpo.rollout`: completions of a group
 - :mod:`~timelens_plugins.grpo.scoring`: log-probs of groups, shared and plain
 - :mod:`~timelens_plugins.grpo.self_check`: the first batch proves that training sees the video

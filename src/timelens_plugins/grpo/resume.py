@@ -5,6 +5,7 @@ for several steps (``steps_per_generation``, ``num_iterations``) and counts micr
 them lie here::
 
     checkpoint-N/rollouts-<process>.safetensors    completions that are not used up, and the prompts they belong to
+    checkpoint-N/difficulty.json                   online difficulty, where it is used (see grpo/online.py)
     checkpoint-N/timelens_state.json               the count; written last, so a checkpoint with it is complete
 """
 
@@ -38,12 +39,15 @@ class RunState:
         used: micro-steps that were taken of the last one; 0 where it is used up.
         layout: settings on which the kept completions depend, by their names in the config.
         skipped: videos that could not be read, and why.
+        metrics: values that wait for the next log, by name. With ``logging_steps`` above 1, a log after a resume then
+            covers all steps since the one before, as it would have.
     """
 
     generation: int
     used: int
     layout: dict[str, int]
     skipped: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, list[float]] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Write the state file, whole or not at all."""

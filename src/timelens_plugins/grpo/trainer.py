@@ -24,9 +24,11 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from trl import GRPOTrainer
 
+from timelens_plugins.difficulty import OnlineDifficulty
 from timelens_plugins.grpo import resume, scoring, self_check, statistics, upstream
 from timelens_plugins.grpo.config import TimeLensGRPOConfig
 from timelens_plugins.grpo.groups import GROUPS, Group, by_group, by_row, split_groups
+from timelens_plugins.grpo.online import DIFFICULTY_FILE, OnlineDraws
 from timelens_plugins.grpo.prompts import PromptSource
 from timelens_plugins.grpo.rollout import complete_group, seeded, whole_model
 from timelens_plugins.grpo.sampler import GroupSampler, PromptOrder, shuffled
@@ -68,6 +70,8 @@ class TimeLensGRPOTrainer(GRPOTrainer):
             :func:`timelens_plugins.training.dataset.moments_dataset`. All columns go to the reward functions.
         processing_class: from :func:`timelens_plugins.timestamps.load_processor`; saved with every checkpoint.
         prompt_order: which prompts come when; by default all of them, shuffled in each epoch.
+        difficulty: in the place of ``prompt_order``: each generation batch is drawn by what the rewards so far say,
+            and its rewards are learned from. For the data set's moments: ``OnlineDifficulty(train_dataset["id"])``.
 
     Raises:
         ValueError: a setting that cannot work, with the reason and the remedy.
@@ -89,8 +93,11 @@ class TimeLensGRPOTrainer(GRPOTrainer):
         optimizers: tuple[Any, Any] = (None, None),
         peft_config: Any = None,
         prompt_order: PromptOrder | None = None,
+        difficulty: OnlineDifficulty | None = None,
     ) -> None:
         upstream.check_upstream()
+        if difficulty is not None and (prompt_order is not None or not args.shuffle_dataset):
+            raise ValueError("difficulty decides the order of prompts: leave prompt_order and shuffle_dataset out")
         _check_arguments(args, processing_class, train_dataset)
         if peft_config is not None and args.vision == "merger" and isinstance(model, nn.Module):
             peft_config.modules_to_save = peft_config.modules_to_save or adapter_modules_to_save(model)
@@ -116,6 +123,9 @@ class TimeLensGRPOTrainer(GRPOTrainer):
             processing_class, args.clip_workers, args.on_bad_video, ahead=args.clips_ahead, backend=args.video_backend
         )
         self.prompts = PromptSource(clips, self.num_generations)
+        self._online = self._online_draws(difficulty) if difficulty is not None else None
+        if self._online is not None:
+            prompt_order = self._online.order
         self._prompt_order = prompt_order or shuffled(len(train_dataset), args.seed, args.shuffle_dataset)
         self._rows: Sequence[Mapping[str, Any]] = []
         self._groups: list[Group] = []  # of the rows that are being generated or scored
@@ -131,6 +141,17 @@ class TimeLensGRPOTrainer(GRPOTrainer):
             tolerance=tolerance if args.self_check_tolerance is None else args.self_check_tolerance,
         )
         self._prompts_seen, self._log_time = 0, time.perf_counter()
+
+    def _online_draws(self, difficulty: OnlineDifficulty) -> OnlineDraws:
+        if "id" not in self.train_dataset.column_names:
+            raise ValueError("online difficulty needs a column 'id' that names each row's moment")
+        return OnlineDraws(
+            difficulty,
+            self.train_dataset["id"],
+            self.reward_funcs,
+            prompts=self.args.generation_batch_size // self.num_generations,
+            seed=self.args.seed,
+        )
 
     def _check_model(self) -> None:
         if self.aux_loss_enabled:
@@ -272,6 +293,8 @@ class TimeLensGRPOTrainer(GRPOTrainer):
         rewards[~kept] = torch.nan
         totals = (rewards * self.reward_weights.to(device)).nansum(dim=1)
         mode = "train" if self.model.training else "eval"
+        if mode == "train" and self._online is not None:
+            self._learn_difficulty([row["id"] for row in inputs], rewards)
         metrics = statistics.group_statistics(totals, failures, kept, generations)
         tokens = torch.tensor(
             statistics.sharing(self._groups, sum(map(len, completion_ids_list)), generations), device=device
@@ -288,6 +311,15 @@ class TimeLensGRPOTrainer(GRPOTrainer):
         if mode == "train":
             self._prompts_seen += len(kept) // generations
         return rewards
+
+    def _learn_difficulty(self, moment_ids: list[str], rewards: Tensor) -> None:
+        """All processes learn from all rewards, so that they go on drawing the same prompts."""
+        assert self._online is not None
+        figures = self._online.update(
+            gather_object(moment_ids), rewards.double().cpu().numpy(), self.reward_weights.double().cpu().numpy()
+        )
+        for name, value in figures.items():
+            self._metrics["train"][name].append(value)
 
     # ------------------------------------------------------------------ scoring and loss
 
@@ -388,12 +420,18 @@ class TimeLensGRPOTrainer(GRPOTrainer):
         folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
         every = self.args.steps_per_generation * self.num_iterations
         state = resume.RunState(
-            self._step // every, self._step % every, self._layout(), dict(self.prompts.clips.skipped)
+            self._step // every,
+            self._step % every,
+            self._layout(),
+            dict(self.prompts.clips.skipped),
+            {name: [float(v) for v in values] for name, values in self._metrics["train"].items()},
         )
         if state.used:
             resume.save_rollouts(resume.rollouts_file(folder, self.accelerator.process_index), self._buffered_inputs)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
+            if self._online is not None:
+                self._online.save(folder)
             state.save(folder)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -406,6 +444,14 @@ class TimeLensGRPOTrainer(GRPOTrainer):
         state.check_layout(self._layout(), folder)
         self._step = state.generation * self.args.steps_per_generation * self.num_iterations + state.used
         self.prompts.clips.skipped.update(state.skipped)
+        for name, values in state.metrics.items():
+            self._metrics["train"][name] = list(values)
+        if self._online is not None:
+            self._online.load(folder)
+        elif (folder / DIFFICULTY_FILE).is_file():
+            raise ValueError(
+                f"{folder} was saved by a run with online difficulty: resume with it, or start over elsewhere"
+            )
         if state.used:
             self._pending_rollouts = resume.rollouts_file(folder, self.accelerator.process_index)
 

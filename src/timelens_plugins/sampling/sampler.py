@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from timelens_plugins.sampling.draw import draw
 
 __all__ = ["DifficultySampler"]
 
+logger = logging.getLogger(__name__)
+
 _REMEMBERED = 8  # generation batches; a trainer reads at most a few ahead of its steps
 
 
@@ -23,6 +26,8 @@ class DifficultySampler(Sampler[int]):
     generation batch ``repeats`` times. Every generation batch has its own random numbers, a function of seed, epoch and
     the batch's number: processes with equal weights draw equal batches, and a resumed run draws what it would have
     drawn. Prompts come without replacement within a batch; with weights that change, one may come again in a later one.
+    Where fewer prompts have a weight above 0 than a batch takes, as where all answers so far scored alike, the batch is
+    filled up with others, all with the same chance, and the log says so.
 
     What was drawn last is remembered and part of the state: dataloaders read ahead, so at a checkpoint the next
     batch has been drawn already, under weights that have changed since.
@@ -61,6 +66,7 @@ class DifficultySampler(Sampler[int]):
         self.prompts, self.generations, self.repeats = prompts, generations, repeats
         self.seed, self.epoch = seed, epoch
         self._iterations = 0
+        self._short = False
         self._drawn: dict[tuple[int, int], list[int]] = {}
 
     def __len__(self) -> int:
@@ -82,22 +88,35 @@ class DifficultySampler(Sampler[int]):
             yield from self.batch(epoch, number)
 
     def batch(self, epoch: int, number: int) -> list[int]:
-        """Indices of the prompts of a generation batch; asked again, the same ones.
-
-        Raises:
-            ValueError: fewer than P prompts have a weight above 0.
-        """
+        """Indices of the prompts of a generation batch; asked again, the same ones."""
         key = (epoch, number)
         if key not in self._drawn:
             values = np.asarray(self.weights(), dtype=np.float64)
             if values.shape != (self.size,):
                 raise ValueError(f"{self.size} prompts and weights of shape {values.shape}")
-            self._drawn[key] = draw(values, self.prompts, [self.seed, epoch, number]).tolist()
+            self._drawn[key] = draw(self._enough(values), self.prompts, [self.seed, epoch, number]).tolist()
             # The lowest numbers go first: a resumed run passes over them before it reaches what was drawn ahead.
             for old in sorted(self._drawn)[:-_REMEMBERED]:
                 if old != key:
                     del self._drawn[old]
         return self._drawn[key]
+
+    def _enough(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The weights, with a last place for those of 0 where the others do not fill a batch."""
+        positive = weights > 0
+        if positive.sum() >= self.prompts:
+            return weights
+        if not self._short:
+            logger.warning(
+                "%d of %d prompts have a weight above 0, and a generation batch takes %d: it is filled up with others, "
+                "all with the same chance (said once)",
+                positive.sum(),
+                self.size,
+                self.prompts,
+            )
+            self._short = True
+        last = 1e-12 * weights[positive].min() if positive.any() else 1.0
+        return np.where(weights == 0, max(last, np.finfo(np.float64).tiny), weights)
 
     def state_dict(self) -> dict[str, Any]:
         """The batches drawn last, as JSON types."""

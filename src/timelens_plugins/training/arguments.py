@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from timelens_plugins.moments import Moment, load_moments
+from timelens_plugins.moments.report import LoadedMoments
 from timelens_plugins.training.dataset import filter_moments, find_videos
 
-__all__ = ["DataArguments", "training_moments"]
+__all__ = ["DataArguments", "annotated_moments", "suitable_moments", "training_moments"]
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +70,16 @@ def training_moments(arguments: DataArguments, missing_videos: bool = False) -> 
         FileNotFoundError: videos are missing.
         ValueError: the filters leave nothing.
     """
+    kept = suitable_moments(arguments, annotated_moments(arguments))
+    return kept if missing_videos else find_videos(kept)
+
+
+def annotated_moments(arguments: DataArguments) -> LoadedMoments:
+    """Load the annotations and log their report.
+
+    Raises:
+        AnnotationError: a structural fault.
+    """
     path = Path(arguments.annotations)
     loaded = load_moments(
         path,
@@ -76,8 +88,17 @@ def training_moments(arguments: DataArguments, missing_videos: bool = False) -> 
         on_error=arguments.on_bad_annotation,  # type: ignore[arg-type]  # checked there
     )
     logger.info("%s", loaded.report.summary())
+    return loaded
+
+
+def suitable_moments(arguments: DataArguments, moments: Sequence[Moment]) -> list[Moment]:
+    """The moments that the filters keep; logs what was left out. Their videos are not looked for.
+
+    Raises:
+        ValueError: the filters leave nothing.
+    """
     kept, report = filter_moments(
-        loaded,
+        moments,
         min_duration=arguments.min_duration,
         max_duration=arguments.max_duration,
         max_words=arguments.max_words,
@@ -85,5 +106,5 @@ def training_moments(arguments: DataArguments, missing_videos: bool = False) -> 
     )
     logger.info("%s", report.summary())
     if not kept:
-        raise ValueError(f"{path}: the filters leave no moment to train on ({report.summary()})")
-    return kept if missing_videos else find_videos(kept)
+        raise ValueError(f"{arguments.annotations}: the filters leave no moment to train on ({report.summary()})")
+    return kept

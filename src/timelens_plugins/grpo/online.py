@@ -1,0 +1,136 @@
+"""Online difficulty in the training loop: what its rewards teach, which prompts come next, and both in checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from timelens_plugins.difficulty import OnlineDifficulty
+from timelens_plugins.rewards import temporal_iou_reward
+from timelens_plugins.sampling.sampler import DifficultySampler
+
+__all__ = ["DIFFICULTY_FILE", "OnlineDraws"]
+
+DIFFICULTY_FILE = "difficulty.json"
+"""In a checkpoint: the estimates, and the prompts that were drawn ahead."""
+
+Array = NDArray[np.float64]
+
+
+class OnlineDraws:
+    """An :class:`~timelens_plugins.difficulty.OnlineDifficulty` and the sampler that draws by it.
+
+    Difficulty is the IoU of answers: where :func:`~timelens_plugins.rewards.temporal_iou_reward` is one of the reward
+    functions, at whatever weight, its values are what is learned from. Else it is the weighted sum of the rewards,
+    scaled by the estimates' ``reward_range``.
+
+    Args:
+        difficulty: the estimates, of the rows of the data set in their order.
+        moment_ids: of those rows.
+        reward_funcs: of the trainer.
+        prompts: of a generation batch, on all processes.
+        seed: of the draws.
+
+    Raises:
+        ValueError: estimates of another data set, or a ``reward_range`` that would have no effect.
+    """
+
+    def __init__(
+        self,
+        difficulty: OnlineDifficulty,
+        moment_ids: Sequence[str],
+        reward_funcs: Sequence[Any],
+        *,
+        prompts: int,
+        seed: int,
+    ) -> None:
+        if tuple(moment_ids) != difficulty.ids:
+            raise ValueError(
+                f"difficulty was made for {len(difficulty.ids)} moments, train_dataset has {len(moment_ids)}, and they "
+                "must be the same in the same order: OnlineDifficulty(train_dataset['id'])"
+            )
+        self.difficulty = difficulty
+        self.column = next((i for i, function in enumerate(reward_funcs) if _is_temporal_iou(function)), None)
+        if self.column is not None and difficulty.reward_range != (0.0, 1.0):
+            raise ValueError(
+                f"reward_range={difficulty.reward_range} has no effect: temporal_iou is one of the rewards, and its "
+                "values are the difficulty. Leave reward_range out"
+            )
+        self.sampler = DifficultySampler(difficulty.weights, len(difficulty.ids), prompts=prompts, seed=seed)
+
+    def order(self, epoch: int) -> Iterator[int]:
+        """An epoch's rows, a generation batch at a time: a ``PromptOrder``."""
+        return self.sampler.order(epoch)
+
+    def update(self, moment_ids: Sequence[str], rewards: Array, weights: Array) -> dict[str, float]:
+        """Learn from a generation batch.
+
+        Args:
+            moment_ids: of all processes' completions, shape ``(b,)``.
+            rewards: theirs by reward function, shape ``(b, functions)``; NaN where one could not be scored.
+            weights: of the functions, shape ``(functions,)``.
+
+        Returns:
+            For the log: the IoU that was expected of these prompts, the mean estimate over all, and how many prompts
+            equally likely would be as hard to guess as the next one (the exponential of the weights' entropy).
+        """
+        before = self.difficulty.difficulty().mean
+        index = {name: i for i, name in enumerate(self.difficulty.ids)}
+        drawn = [index[name] for name in dict.fromkeys(moment_ids)]
+        if self.column is not None:
+            values = rewards[:, self.column]
+        else:
+            values = np.where(np.isnan(rewards).all(1), np.nan, np.nansum(rewards * weights, axis=1))
+        self.difficulty.update(moment_ids, values)
+        return {
+            "difficulty/expected": float(before[drawn].mean()),
+            "difficulty/mean": float(self.difficulty.difficulty().mean.mean()),
+            "difficulty/effective_prompts": _effective(self.difficulty.weights()),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write the state into a checkpoint, whole or not at all."""
+        state = {"difficulty": self.difficulty.state_dict(), "sampler": self.sampler.state_dict()}
+        part = folder / f".{DIFFICULTY_FILE}.part"
+        part.write_text(json.dumps(state))
+        os.replace(part, folder / DIFFICULTY_FILE)
+
+    def load(self, folder: Path) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            ValueError: it has no such state, or one of another data set or other settings.
+        """
+        path = folder / DIFFICULTY_FILE
+        if not path.is_file():
+            raise ValueError(
+                f"{folder} has no {DIFFICULTY_FILE}: it was saved by a run without online difficulty. Resume without "
+                "it, or start over in another output_dir"
+            )
+        try:
+            state = json.loads(path.read_text())
+            self.difficulty.load_state_dict(state["difficulty"])
+            self.sampler.load_state_dict(state["sampler"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+def _is_temporal_iou(function: Any) -> bool:
+    while isinstance(function, partial):
+        function = function.func
+    return function is temporal_iou_reward
+
+
+def _effective(weights: Array) -> float:
+    total = float(weights.sum())
+    if not total > 0:
+        return float(len(weights))
+    shares = weights[weights > 0] / total
+    return float(np.exp(-(shares * np.log(shares)).sum()))
