@@ -44,6 +44,21 @@ def test_benchmark_has_the_layout_of_timelens_bench(tmp_path: Path) -> None:
             assert frames.shape[1:] == (64, 64, 3)
 
 
+def test_a_number_of_moments_takes_whole_clips_and_a_part_of_the_last(tmp_path: Path) -> None:
+    def rows(folder: Path) -> dict[str, dict[str, list[object]]]:
+        return json.loads((folder / "qvhighlights-timelens.json").read_text())
+
+    counts = {"qvhighlights": 3}
+    full = rows(write_benchmark(tmp_path / "clips", counts, size=64, progress=False))
+    some = rows(write_benchmark(tmp_path / "moments", counts, moments=7, size=64, progress=False))
+    assert sum(len(row["queries"]) for row in some.values()) == 7
+    assert list(some) == list(full)  # 3 queries a clip
+    assert [len(row["spans"]) for row in some.values()] == [3, 3, 1]
+    assert list(some.values())[:2] == list(full.values())[:2]
+    with pytest.raises(ValueError, match="at least one moment"):
+        write_benchmark(tmp_path / "none", counts, moments=0, progress=False)
+
+
 def test_training_set_has_the_layout_of_timelens_100k(tmp_path: Path) -> None:
     path = write_training_set(tmp_path, 2, size=64, progress=False)
     rows = [json.loads(line) for line in path.read_text().splitlines()]

@@ -48,6 +48,7 @@ def write_benchmark(
     folder: str | Path,
     clips: int | Mapping[str, int] = 20,
     *,
+    moments: int | None = None,
     seed: int = 0,
     queries: int = 3,
     size: int = 128,
@@ -59,6 +60,8 @@ def write_benchmark(
     Args:
         folder: created where missing; the value for ``TIMELENS_BENCH_DIR``.
         clips: videos a subset, for all three or by name (a subset left out is not written).
+        moments: queries a subset, in the place of ``clips``: as many videos as they need, all but the last with all
+            of theirs.
         seed: of the whole set.
         queries: at most so many a video.
         size: side of the square frame in pixels.
@@ -71,16 +74,18 @@ def write_benchmark(
     Raises:
         ValueError: unknown subset, or the folder holds other data.
     """
+    if moments is not None and moments < 1:
+        raise ValueError(f"a subset needs at least one moment, got {moments}")
     counts = dict(clips) if isinstance(clips, Mapping) else dict.fromkeys(SUBSETS, clips)
     _check_subsets(counts)
     folder = Path(folder)
     _claim(folder, "timelens-bench", seed=seed, queries=queries, size=size, fps=fps)
-    with tqdm(total=sum(counts.values()), desc="benchmark clips", unit="clip", disable=not progress) as bar:
-        for subset, count in counts.items():
+    chosen = {subset: _chosen(subset, count, moments, seed, queries) for subset, count in counts.items()}
+    with tqdm(total=sum(map(len, chosen.values())), desc="benchmark clips", unit="clip", disable=not progress) as bar:
+        for subset, described in chosen.items():
             rows: dict[str, Any] = {}
             videos = folder / "videos" / subset
-            for index in range(count):
-                name, scene, events = _clip(subset, "heldout", seed, index, queries)
+            for name, scene, events in described:
                 _write_video(videos / f"{name}.mp4", scene, size, fps)
                 rows[name] = {
                     "duration": scene.duration,
@@ -140,6 +145,21 @@ def _clip(subset: str, split: Split, seed: int, index: int, queries: int) -> tup
     events = scene.events
     order = np.random.default_rng([*entropy, 1]).permutation(len(events))[:queries]
     return f"{split}-{subset}-{seed}-{index:05d}", scene, [events[i] for i in order]
+
+
+def _chosen(
+    subset: str, clips: int, moments: int | None, seed: int, queries: int
+) -> list[tuple[str, Scene, list[Event]]]:
+    """The first ``clips`` clips, or as many as ``moments`` need."""
+    if moments is None:
+        return [_clip(subset, "heldout", seed, index, queries) for index in range(clips)]
+    chosen: list[tuple[str, Scene, list[Event]]] = []
+    left = moments
+    while left > 0:
+        name, scene, events = _clip(subset, "heldout", seed, len(chosen), queries)
+        chosen.append((name, scene, events[:left]))
+        left -= len(events)
+    return chosen
 
 
 def _in_turn(counts: Mapping[str, int]) -> Iterator[tuple[str, int]]:
