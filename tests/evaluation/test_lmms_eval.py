@@ -102,6 +102,29 @@ def test_samples_hold_what_a_reader_needs_and_score_to_the_same_figures(referenc
             assert 100 * again.miou == pytest.approx(scores(output)[task][f"mIoU{suffix}"])
 
 
+def test_the_leaderboard_reads_what_the_command_wrote(
+    reference: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from timelens_plugins.cli import main
+
+    assert main(["leaderboard", str(reference[0]), "--format", "json"]) == 0
+    sections = json.loads(capsys.readouterr().out)["sections"]
+    rows = {row["benchmark"]: row for section in sections for row in section["rows"] if row["ours"]}
+    assert list(rows) == [*(f"{name}-timelens" for name in ("charades", "activitynet", "qvhighlights")), "average"]
+    found = scores(reference[0])
+    for benchmark, row in rows.items():
+        task = "timelens_bench" + ("" if benchmark == "average" else f"_{benchmark.removesuffix('-timelens')}")
+        for name in ("R1@0.3", "R1@0.7", "mIoU", "mIoU_exact"):
+            assert row[name] == pytest.approx(found[task][name])
+        assert row["rank"] is None
+    assert rows["charades-timelens"]["differences"] == [
+        "total_tokens=256 instead of 14336",
+        "max_new_tokens=24 instead of 512",
+        "4 of 3363 annotations",
+        "synthetic clips",
+    ]
+
+
 def test_tasks_are_listed_beside_upstreams() -> None:
     listed = run("lmms_eval", "--tasks", "list").stdout.split()
     assert {"timelens", "timelens_charades", "timelens_bench", "timelens_bench_charades", "timelens_original"} <= {

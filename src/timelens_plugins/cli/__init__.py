@@ -19,6 +19,7 @@ COMMANDS = {
     "demo": "run the whole line on synthetic clips and a tiny model",
     "doctor": "check this machine, and a checkpoint, for what would make results wrong or slow",
     "inspect": "show the prompt that a model gets for a video and a query",
+    "leaderboard": "show results among the published ones on TimeLens-Bench",
     "plateau": "replay the stop at a reward plateau on a finished run, and plot its rewards",
     "score": "score result files of TimeLens or lmms-eval under both readings",
 }
