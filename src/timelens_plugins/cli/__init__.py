@@ -21,6 +21,7 @@ COMMANDS = {
     "inspect": "show the prompt that a model gets for a video and a query",
     "leaderboard": "show results among the published ones on TimeLens-Bench",
     "plateau": "replay the stop at a reward plateau on a finished run, and plot its rewards",
+    "report": "write an HTML report of one or several runs",
     "score": "score result files of TimeLens or lmms-eval under both readings",
 }
 

@@ -1,0 +1,218 @@
+// Tables: the headline figures with their intervals, and the paired differences.
+
+function header() {
+  const runs = RUNS.map((run, i) =>
+    el('li', { class: runClass(i) }, el('span', { class: 'swatch', 'aria-hidden': true }), el('bdi', {}, run.name)));
+  const readings = el('fieldset', { class: 'segments' }, el('legend', {}, 'Reading'));
+  for (const reading of READINGS) {
+    const input = el('input', {
+      type: 'radio', name: 'reading', value: reading, id: `reading-${reading}`,
+      onchange: () => change_state({ reading }),
+    });
+    input.checked = state.reading === reading;
+    readings.append(input, el('label', { for: input.id }, reading));
+  }
+  const toggle = el('button', { type: 'button', class: 'quiet', id: 'theme', onclick: () => theme.toggle() });
+  const name = () => { toggle.textContent = theme.get() === 'dark' ? 'Light' : 'Dark'; };
+  name();
+  listeners.push((changes) => {
+    if (changes.theme) name();
+    for (const input of readings.querySelectorAll('input')) input.checked = input.value === state.reading;
+  });
+  return el('header', { class: 'top' },
+    el('div', { class: 'heading' },
+      el('h1', {}, el('bdi', {}, D.title)),
+      el('p', { class: 'sub' }, `${plural(COUNT, 'moment')}, ${plural(videoCount(), 'video')}`
+        + (D.subsets.length > 1 ? `, ${D.subsets.length} subsets` : ''))),
+    el('ul', { class: 'legend', 'aria-label': 'Colours' },
+      el('li', { class: 'truth' }, el('span', { class: 'swatch', 'aria-hidden': true }), 'annotated span'), runs),
+    el('div', { class: 'controls' }, readings, toggle));
+}
+
+function videoCount() {
+  return new Set(M.video.map((video, i) => `${M.subset[i]}\n${video}`)).size;
+}
+
+function overlapNote() {
+  const { not_in_all: apart, in_all: shared } = D.overlap;
+  if (RUNS.length < 2 || !apart) return null;
+  return el('p', { class: 'warning', role: 'note' },
+    `The runs do not hold the same moments: ${whole(shared)} are in all of them, ${whole(apart)} are not. `
+    + 'Rows of the first table may therefore be about different moments; the differences below are taken on shared moments only.');
+}
+
+function section(id, title, lead, ...content) {
+  return el('section', { id, 'aria-labelledby': `${id}-title` },
+    el('h2', { id: `${id}-title` }, title), lead && el('p', { class: 'lead' }, lead), ...content);
+}
+
+function headlineSection() {
+  if (!COUNT) return section('results', 'Results', null, el('p', { class: 'empty' }, 'There are no samples in these files.'));
+  const table = el('table', { class: 'figures' },
+    el('caption', { class: 'hidden' }, 'Recall and mIoU with 95 % intervals'),
+    el('thead', {}, el('tr', {},
+      ['Run', 'Reading', ...METRICS].map((text, i) => el('th', { scope: 'col', class: i > 1 ? 'number' : null }, text)),
+      el('th', { scope: 'col', class: 'forest' }, 'mIoU, 95 % interval', forestAxis(0, 1)),
+      ['No span', 'Missing', 'Moments', 'Videos'].map((text) => el('th', { scope: 'col', class: 'number minor' }, text)))));
+  for (const block of D.headline) table.append(headlineBlock(block));
+  return section('results', 'Results',
+    'Percentages. Intervals hold the true mean in 95 of 100 cases and are clustered by video. Official: predictions rounded to whole '
+    + 'seconds, exact repetitions once; exact: nothing rounded, all counted. Answers without a span and missing ones count as 0.',
+    overlapNote(), el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Table of results' }, table));
+}
+
+function headlineBlock(block) {
+  const body = el('tbody', {});
+  if (D.headline.length > 1) {
+    body.append(el('tr', { class: 'block' }, el('th', { colspan: 11, scope: 'colgroup' }, el('bdi', {}, block.title))));
+  }
+  block.runs.forEach((byReading, i) => {
+    READINGS.forEach((reading, k) => {
+      const scores = byReading[reading];
+      const row = el('tr', { class: `${runClass(i)} reading-${reading}`, 'data-run': i, 'data-reading': reading });
+      if (k === 0) {
+        row.append(el('th', { scope: 'rowgroup', rowspan: 2 }, el('span', { class: 'swatch', 'aria-hidden': true }), el('bdi', {}, RUNS[i].name)));
+      }
+      row.append(el('td', { class: 'reading' }, reading));
+      if (!scores) row.append(el('td', { colspan: 9, class: 'faint' }, 'no moments here'));
+      else row.append(...scoreCells(scores, chanceOf(block, i, reading)));
+      body.append(row);
+    });
+  });
+  for (const level of block.chance) body.append(...chanceRows(level, block));
+  return body;
+}
+
+function scoreCells(scores, chance) {
+  const cells = METRICS.map((name) => {
+    const { value, ci } = scores.metrics[name];
+    return el('td', { class: 'number', 'data-metric': name }, el('b', {}, percent(value)), el('small', {}, range(ci)));
+  });
+  const { value, ci } = scores.metrics.mIoU;
+  cells.push(el('td', { class: 'forest' }, forest(value, ci, 0, 1, chance)));
+  cells.push(...[scores.unparsed, scores.missing, scores.n, scores.videos].map((n, i) =>
+    el('td', { class: 'number minor' + (i < 2 && n ? ' notable' : '') }, whole(n))));
+  return cells;
+}
+
+function chanceOf(block, run, reading) {
+  const level = block.chance.find((entry) => entry.runs.includes(run));
+  const found = level && level.readings[reading];
+  return found ? found['best constant span'].mIoU : null;
+}
+
+function chanceRows(level, block) {
+  if (!level.readings.official) {
+    return [el('tr', { class: 'chance' }, el('th', { scope: 'row' }, 'chance'),
+      el('td', { colspan: 10, class: 'faint' }, 'not known: the files do not say how long the videos are (--annotations does)'))];
+  }
+  const rows = [];
+  for (const name of ['best constant span', 'random span']) {
+    for (const reading of READINGS) {
+      const scores = level.readings[reading][name];
+      const always = scores.span ? `, always ${spanText(...scores.span)}` : '';
+      const whose = block.chance.length > 1 ? ` (moments of ${level.runs.map((i) => RUNS[i].name).join(', ')})` : '';
+      rows.push(el('tr', { class: `chance reading-${reading}` },
+        el('th', { scope: 'row' }, name, el('small', {}, always + whose)),
+        el('td', { class: 'reading' }, reading),
+        METRICS.map((metric) => el('td', { class: 'number' }, percent(scores[metric]))),
+        el('td', { class: 'forest' }, forest(scores.mIoU, null, 0, 1, null)),
+        el('td', { colspan: 2 }), el('td', { class: 'number minor' }, whole(scores.n)), el('td', {})));
+    }
+  }
+  return rows;
+}
+
+const FOREST = { width: 190, height: 22, pad: 6 };
+const forestX = (value, low, high) => FOREST.pad + ((value - low) / (high - low)) * (FOREST.width - 2 * FOREST.pad);
+
+function forestAxis(low, high) {
+  const picture = svg('svg', { class: 'forest-axis', viewBox: `0 0 ${FOREST.width} 12`, 'aria-hidden': true });
+  for (let i = 0; i <= 4; i++) {
+    const value = low + ((high - low) * i) / 4;
+    const at = i === 0 ? 'start' : i === 4 ? 'end' : 'middle';
+    picture.append(label(forestX(value, low, high), 10, signed(String(Math.round(100 * value))), { 'text-anchor': at }));
+  }
+  return picture;
+}
+
+// A dot with its interval on an axis shared by all rows; a dashed line where chance lies, a plain one at zero.
+function forest(value, ci, low, high, mark) {
+  const y = FOREST.height / 2;
+  const picture = svg('svg', { class: 'forest', viewBox: `0 0 ${FOREST.width} ${FOREST.height}`, role: 'img',
+    'aria-label': `${percent(value)} ${ci ? range(ci) : ''}` });
+  for (let i = 0; i <= 4; i++) {
+    const x = FOREST.pad + (i / 4) * (FOREST.width - 2 * FOREST.pad);
+    picture.append(line(x, 0, x, FOREST.height, low < 0 && i === 2 ? 'zero' : 'grid'));
+  }
+  if (mark !== null && mark !== undefined) picture.append(line(forestX(mark, low, high), 1, forestX(mark, low, high), FOREST.height - 1, 'mark'));
+  if (ci) {
+    const [a, b] = ci.map((end) => forestX(clamp(end, low, high), low, high));
+    picture.append(line(a, y, b, y, 'whisker'), line(a, y - 3, a, y + 3, 'whisker'), line(b, y - 3, b, y + 3, 'whisker'));
+  }
+  picture.append(svg('circle', { cx: forestX(clamp(value, low, high), low, high).toFixed(2), cy: y, r: ci ? 3.6 : 2.6, class: ci ? 'dot' : 'dot hollow' }));
+  return picture;
+}
+
+function differenceSection() {
+  if (RUNS.length < 2 || !D.differences.length || !COUNT) return null;
+  const reach = differenceReach();
+  const tables = D.differences.map((pair) => differenceTable(pair, reach));
+  return section('differences', 'Differences',
+    'The later run minus the earlier one, moment by moment, in percentage points with 95 % intervals clustered by video. '
+    + 'Bold where the interval leaves out 0. Such intervals are narrower than those of the runs, as both face the same moments.',
+    tables);
+}
+
+function differenceReach() {
+  const ends = D.differences.flatMap((pair) => pair.parts.flatMap((part) => READINGS.flatMap((reading) => {
+    const found = part.readings[reading];
+    return found ? [found.metrics.mIoU.value, ...(found.metrics.mIoU.ci || [])] : [];
+  })));
+  return clamp(Math.ceil(10 * Math.max(0.1, ...ends.map(Math.abs))) / 10, 0.1, 1);
+}
+
+function differenceTable(pair, reach) {
+  const [a, b] = [RUNS[pair.a].name, RUNS[pair.b].name];
+  const caption = el('caption', {}, el('bdi', {}, b), ` ${MINUS} `, el('bdi', {}, a),
+    el('small', {}, ` ${plural(pair.shared, 'shared moment')}`
+      + (pair.only_a ? `, ${whole(pair.only_a)} only in ${a}` : '') + (pair.only_b ? `, ${whole(pair.only_b)} only in ${b}` : '')));
+  if (!pair.shared) {
+    return el('table', { class: 'figures' }, caption, el('tbody', {}, el('tr', {}, el('td', { class: 'faint' }, 'No moment is in both runs: nothing to compare.'))));
+  }
+  const body = el('tbody', {});
+  for (const part of pair.parts) {
+    READINGS.forEach((reading, k) => {
+      const found = part.readings[reading];
+      if (!found) return;
+      const row = el('tr', { class: `${runClass(pair.b)} reading-${reading}`, 'data-pair': `${pair.a}-${pair.b}`, 'data-reading': reading });
+      if (k === 0) row.append(el('th', { scope: 'rowgroup', rowspan: 2 }, el('bdi', {}, part.title)));
+      row.append(el('td', { class: 'reading' }, reading));
+      for (const name of METRICS) {
+        const { value, ci } = found.metrics[name];
+        const clear = ci && (ci[0] > 0 || ci[1] < 0);
+        row.append(el('td', { class: 'number' + (clear ? ' clear' : ''), 'data-metric': name }, el('b', {}, change(value)), el('small', {}, range(ci, change))));
+      }
+      row.append(el('td', { class: 'forest' }, forest(found.metrics.mIoU.value, found.metrics.mIoU.ci, -reach, reach, null)));
+      row.append(el('td', { class: 'number minor' }, whole(found.n)), el('td', { class: 'number minor' }, whole(found.videos)));
+      body.append(row);
+    });
+  }
+  return el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': `Differences ${b} minus ${a}` },
+    el('table', { class: 'figures differences' }, caption,
+      el('thead', {}, el('tr', {}, ['Moments', 'Reading', ...METRICS].map((text, i) => el('th', { scope: 'col', class: i > 1 ? 'number' : null }, text)),
+        el('th', { scope: 'col', class: 'forest' }, 'mIoU', forestAxis(-reach, reach)),
+        ['n', 'Videos'].map((text) => el('th', { scope: 'col', class: 'number minor' }, text)))),
+      body));
+}
+
+function notesSection() {
+  const files = RUNS.map((run, i) => el('li', { class: runClass(i) },
+    el('span', { class: 'swatch', 'aria-hidden': true }), el('bdi', {}, run.name), ': ',
+    el('bdi', { class: 'path' }, run.files.join(', ') || 'not read from a file'),
+    run.several ? ' (several answers per moment: figures are means over them)' : ''));
+  const notes = D.notes.map((note) => el('li', {}, el('bdi', {}, note)));
+  if (D.strips_skipped) notes.push(el('li', {}, `${plural(D.strips_skipped, 'clip')} got no film strip, to keep this file small (--strips, --frame-budget).`));
+  return section('notes', 'Files and notes', null, el('ul', { class: 'plain' }, files), notes.length ? el('ul', {}, notes) : null,
+    el('p', { class: 'faint' }, `timelens-plugins ${D.version}`));
+}

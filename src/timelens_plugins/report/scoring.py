@@ -1,0 +1,109 @@
+"""Scores of cases with one or several answers; with one, exactly those of :mod:`timelens_plugins.metrics`.
+
+A case of several answers counts with its mean over them: what one answer drawn at random scores on average. Intervals
+are clustered by video, as everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from timelens_plugins.metrics import (
+    THRESHOLDS,
+    Difference,
+    Reading,
+    Sample,
+    Scores,
+    clustered_interval,
+    evaluate,
+    paired_difference,
+    reading_ious,
+)
+from timelens_plugins.metrics.intervals import cluster_numbers
+from timelens_plugins.metrics.scores import MIOU, recall_name
+from timelens_plugins.report.runs import Case
+
+__all__ = ["METRICS", "case_columns", "counted", "difference", "ious_of", "scores"]
+
+METRICS = (*map(recall_name, THRESHOLDS), MIOU)
+
+Array = NDArray[np.float64]
+
+
+def scores(cases: Sequence[Case], reading: Reading) -> Scores | None:
+    """Scores of a run's cases under one reading; None without cases."""
+    if not cases:
+        return None
+    if all(len(case.samples) == 1 for case in cases):
+        return evaluate([case.moment for case in cases], reading)
+    kept = counted(cases) if reading == "official" else np.ones(len(cases), dtype=bool)
+    chosen = [case for case, keep in zip(cases, kept, strict=True) if keep]
+    clusters = cluster_numbers([case.moment.cluster for case in chosen])
+    columns = case_columns(chosen, reading)
+    samples = [sample for case in chosen for sample in case.samples]
+    return Scores(
+        reading=reading,
+        n=len(chosen),
+        videos=int(clusters.max()) + 1,
+        recall={t: float(columns[recall_name(t)].mean()) for t in THRESHOLDS},
+        miou=float(columns[MIOU].mean()),
+        intervals={name: clustered_interval(x, clusters) for name, x in columns.items()},
+        parse_failures=sum(sample.status == "unparsed" for sample in samples),
+        missing=sum(sample.status == "missing" for sample in samples),
+        duplicates_dropped=len(cases) - len(chosen),
+        duplicates_differing=0,
+        confidence=0.95,
+    )
+
+
+def difference(pairs: Sequence[tuple[Case, Case]], reading: Reading) -> Difference | None:
+    """Second minus first run on the moments they share; None without any."""
+    if not pairs:
+        return None
+    a, b = ([pair[i] for pair in pairs] for i in (0, 1))
+    if all(len(case.samples) == 1 for case in (*a, *b)):
+        return paired_difference([case.moment for case in b], [case.moment for case in a], reading)
+    kept = counted(a) if reading == "official" else np.ones(len(a), dtype=bool)
+    a, b = ([case for case, keep in zip(cases, kept, strict=True) if keep] for cases in (a, b))
+    clusters = cluster_numbers([case.moment.cluster for case in a])
+    of_a, of_b = case_columns(a, reading), case_columns(b, reading)
+    columns = {name: of_b[name] - of_a[name] for name in METRICS}
+    return Difference(
+        reading=reading,
+        n=len(a),
+        videos=int(clusters.max()) + 1,
+        recall={t: float(columns[recall_name(t)].mean()) for t in THRESHOLDS},
+        miou=float(columns[MIOU].mean()),
+        intervals={name: clustered_interval(x, clusters, bounds=(-1.0, 1.0)) for name, x in columns.items()},
+        confidence=0.95,
+    )
+
+
+def ious_of(cases: Sequence[Case], reading: Reading) -> list[list[float]]:
+    """IoU of every answer of every case."""
+    samples: list[Sample] = [sample for case in cases for sample in case.samples]
+    if not samples:
+        return []
+    values = iter(reading_ious(samples, reading).tolist())
+    return [[next(values) for _ in case.samples] for case in cases]
+
+
+def case_columns(cases: Sequence[Case], reading: Reading) -> dict[str, Array]:
+    """Every metric per case, mean over its answers, each of shape ``(len(cases),)``."""
+    ious = [np.array(values) for values in ious_of(cases, reading)]
+    columns = {recall_name(t): np.array([(values >= t).mean() for values in ious]) for t in THRESHOLDS}
+    return columns | {MIOU: np.array([values.mean() for values in ious])}
+
+
+def counted(cases: Sequence[Case]) -> NDArray[np.bool_]:
+    """Which cases the official reading counts: of exact repetitions of an annotation, the last that was answered."""
+    chosen: dict[object, int] = {}
+    for i, case in enumerate(cases):
+        if case.moment.key not in chosen or any(sample.status != "missing" for sample in case.samples):
+            chosen[case.moment.key] = i
+    kept = np.zeros(len(cases), dtype=bool)
+    kept[list(chosen.values())] = True
+    return kept

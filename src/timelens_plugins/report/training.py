@@ -1,0 +1,161 @@
+"""Training curves out of ``trainer_state.json``: what was logged, smoothed, and where a plateau began."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import numpy as np
+
+from timelens_plugins.plateau import Decision, PlateauSettings, RewardLog, suggested_patience
+from timelens_plugins.plateau.history import REWARD_KEY, SAMPLES_KEY
+from timelens_plugins.plateau.plot import smoothed
+
+__all__ = ["CURVES", "training_curves"]
+
+CURVES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("mean reward", "", ("reward",)),
+    ("within-group std of the reward", "", ("reward_within_group_std",)),
+    ("std of the reward over the batch", "", ("reward_std",)),
+    ("answers that could not be parsed", "%", ("parse_failures",)),
+    ("length of the answers", "tokens", ("completions/mean_length",)),
+    ("groups without any spread", "%", ("zero_spread_groups", "frac_reward_zero_std")),
+    ("loss", "", ("loss",)),
+    ("held-out loss", "", ("eval_loss",)),
+)
+"""Title, unit, and the names a trainer may log it under, of which the first that occurs counts."""
+
+SMOOTHING = 20  # a smoothed value is the mean over the last 1/20 of the run
+LEAST_POINTS = 30  # logged values below which nothing is smoothed
+
+
+def training_curves(path: str | Path, name: str | None = None) -> dict[str, Any]:
+    """The curves of one run as JSON types.
+
+    Args:
+        path: ``trainer_state.json``, a checkpoint, or the folder of a run, whose last checkpoint counts.
+        name: as the report calls the run; default: the folder's name.
+
+    Returns:
+        ``name``, ``file``, ``curves`` (``title``, ``unit``, ``key``, ``steps``, ``values``, ``smooth``) and
+        ``plateau``: ``decision`` (None where there is none), ``how`` it is known, and a ``summary``.
+
+    Raises:
+        ValueError: not such a file, or nothing in it that could be drawn.
+        FileNotFoundError: there is none.
+    """
+    file = _state_file(Path(path))
+    try:
+        state = json.loads(file.read_text(encoding="utf-8"))
+        history = state["log_history"]
+        if not isinstance(history, list) or not all(isinstance(entry, dict) for entry in history):
+            raise TypeError("log_history is not a list of entries")
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{file}: not the trainer_state.json of a run ({error!r})") from None
+    curves = [curve for title, unit, keys in CURVES if (curve := _curve(history, title, unit, keys)) is not None]
+    if any(curve["key"] == "reward_within_group_std" for curve in curves):
+        curves = [curve for curve in curves if curve["key"] != "reward_std"]
+    if not curves:
+        keys = ", ".join(sorted({key for entry in history for key in entry})) or "nothing"
+        raise ValueError(f"{file}: nothing to draw; logged are {keys}")
+    return {
+        "name": name or _run_name(file),
+        "file": str(path),
+        "curves": curves,
+        "plateau": _plateau(state, history, file),
+    }
+
+
+def _curve(history: Sequence[Mapping[str, Any]], title: str, unit: str, keys: Sequence[str]) -> dict[str, Any] | None:
+    key = next((key for key in keys if any(key in entry for entry in history)), None)
+    if key is None:
+        return None
+    points: dict[int, float] = {}
+    for entry in history:
+        step, value = entry.get("step"), entry.get(key)
+        if _is_number(step) and _is_number(value) and math.isfinite(value):
+            points[int(step)] = float(value)
+    if not points:
+        return None
+    steps = sorted(points)
+    values = [points[step] * (100 if unit == "%" else 1) for step in steps]
+    smooth: list[float] | None = None
+    if len(steps) >= LEAST_POINTS:
+        places = np.array(steps, dtype=np.float64)
+        smooth = [round(v, 6) for v in smoothed(places, np.array(values), places[-1] / SMOOTHING).tolist()]
+    return {
+        "title": title,
+        "unit": unit,
+        "key": key,
+        "steps": steps,
+        "values": [round(value, 6) for value in values],
+        "smooth": smooth,
+    }
+
+
+def _plateau(state: Mapping[str, Any], history: Sequence[Mapping[str, Any]], file: Path) -> dict[str, Any] | None:
+    """The decision the run recorded, or else what the rule says when it is replayed on the log."""
+    if not any(REWARD_KEY in entry for entry in history):
+        return None
+    callback = (state.get("stateful_callbacks") or {}).get("RewardPlateauCallback")
+    if isinstance(callback, list):
+        callback = callback[0] if callback else None
+    recorded = next((entry["plateau"] for entry in history if entry.get("plateau")), None)
+    arguments: Mapping[str, Any] = {}
+    if isinstance(callback, dict):
+        arguments = callback.get("args") or {}
+        recorded = recorded or (callback.get("attributes") or {}).get("decision")
+    if recorded:
+        try:
+            decision = Decision.from_dict(recorded)
+        except (TypeError, AttributeError):
+            raise ValueError(f"{file}: the recorded plateau is not one of this package's: {recorded!r:.200}") from None
+        return _said(decision, "recorded by the run")
+    if not all(SAMPLES_KEY in entry for entry in history if REWARD_KEY in entry):
+        return {
+            "decision": None,
+            "how": "not known",
+            "summary": "The log does not count samples; see timelens plateau.",
+        }
+    log = RewardLog.from_history(history, name=str(file))
+    given = {k: v for k in ("patience", "min_steps", "confidence") if (v := arguments.get(k)) is not None}
+    if "patience" not in given:
+        planned = max(float(state.get("max_steps") or 0), log.steps[-1])
+        given["patience"] = suggested_patience(planned * log.samples[-1] / log.steps[-1])
+    replayed = log.replay(PlateauSettings(**given))
+    how = f"rule replayed on the log, patience {given['patience']} samples"
+    if replayed is None:
+        return {"decision": None, "how": how, "summary": "No plateau: the run would have gone on."}
+    return _said(replayed, how)
+
+
+def _said(decision: Decision, how: str) -> dict[str, Any]:
+    shown = {"reason": decision.reason, "step": decision.step, "start_step": decision.start_step}
+    summary = decision.summary()
+    return {"decision": shown, "how": how, "summary": summary[:1].upper() + summary[1:] + "."}
+
+
+def _state_file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    name = "trainer_state.json"
+    if (path / name).is_file():
+        return path / name
+    found = [(int(m[1]), p / name) for p in path.iterdir() if (m := re.fullmatch(r"checkpoint-(\d+)", p.name))]
+    found = [entry for entry in found if entry[1].is_file()]
+    if not found:
+        raise FileNotFoundError(f"{path}: neither {name} nor checkpoints with one")
+    return max(found)[1]
+
+
+def _run_name(file: Path) -> str:
+    folder = file.resolve().parent
+    return folder.parent.name if re.fullmatch(r"checkpoint-\d+", folder.name) else folder.name
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)

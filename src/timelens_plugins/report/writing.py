@@ -1,0 +1,88 @@
+"""From runs to a file: :func:`write_report`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from timelens_plugins.report.clips import ClipFinder, link_to
+from timelens_plugins.report.page import render_page
+from timelens_plugins.report.payload import payload, strip_order
+from timelens_plugins.report.runs import Run
+from timelens_plugins.report.strips import StripBudget, Strips, make_strips
+from timelens_plugins.report.table import tabulate
+from timelens_plugins.report.training import training_curves
+
+__all__ = ["write_report"]
+
+
+def write_report(
+    runs: Sequence[Run],
+    output: str | Path,
+    *,
+    videos: Sequence[str | Path] = (),
+    training: Sequence[str | Path] | Mapping[str, str | Path] = (),
+    strips: StripBudget | None = None,
+    title: str | None = None,
+    notes: Sequence[str] = (),
+    progress: bool = True,
+) -> Path:
+    """Write one self-contained HTML file about one or several runs.
+
+    Args:
+        runs: see :func:`~timelens_plugins.report.load_runs`; with several, the differences are of the later ones to the
+            earlier ones.
+        output: the file; an existing one is replaced in one step.
+        videos: folders to find the clips in, for frames and playing. The page links to clips and does not hold them.
+        training: ``trainer_state.json`` files or run folders, for the curves; a mapping names them.
+        strips: how many frames are embedded; default: :class:`StripBudget`.
+        title: of the page; default: the names of the runs.
+        notes: sentences that the page shows among its notes.
+        progress: show a progress bar while frames are read.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: no runs, two of one name, a folder that is none, a training log without curves.
+        OSError: a file cannot be read or written.
+    """
+    if not runs:
+        raise ValueError("there is no run to report on")
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"the runs need different names, got {', '.join(map(repr, names))}")
+    output = Path(output)
+    named = training.items() if isinstance(training, Mapping) else [(None, path) for path in training]
+    curves = [training_curves(path, name) for name, path in named]
+    table = tabulate(runs)
+    finder = ClipFinder(videos)
+    clips = [finder.find(row) for row in table.rows]
+    links = {clip: link_to(clip, output) for clip in dict.fromkeys(clips) if clip is not None}
+    budget = StripBudget() if strips is None else strips
+    wanted = strip_order(table, clips) if budget.clips else []
+    made = make_strips(wanted, budget, progress=progress) if wanted else Strips({}, 0, ())
+    said = [*notes, *_clip_notes(finder, clips)]
+    page = render_page(payload(table, clips, links, made, curves, title=title or " · ".join(names), notes=said))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(page, encoding="utf-8")
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
+    return output
+
+
+def _clip_notes(finder: ClipFinder, clips: Sequence[Path | None]) -> list[str]:
+    if not finder.folders:
+        return []
+    absent = sum(clip is None for clip in clips)
+    notes = [f"The clips of {absent} moments are not in the given folders."] if absent else []
+    if finder.ambiguous:
+        shown = ", ".join(sorted(finder.ambiguous)[:3])
+        notes.append(
+            f"Several files have the name of {len(finder.ambiguous)} videos, and none of them is taken: {shown}."
+        )
+    return notes
