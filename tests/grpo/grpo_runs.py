@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText
 
+from timelens_plugins.difficulty import OnlineDifficulty
 from timelens_plugins.grpo import TimeLensGRPOConfig, TimeLensGRPOTrainer
 from timelens_plugins.moments import Moment, load_moments
 from timelens_plugins.timestamps import load_processor
@@ -20,6 +21,19 @@ GENERATIONS = 4
 def letters_reward(completions: list[Any], **columns: Any) -> list[float]:
     """Something that differs between the answers of a random model, which state no span."""
     return [len(set(completion[0]["content"])) / 50 for completion in completions]
+
+
+class Diary:
+    """A reward that notes which moments it was asked about: ``batches`` has those of each generation batch."""
+
+    __name__ = "letters"
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+
+    def __call__(self, completions: list[Any], **columns: Any) -> list[float]:
+        self.batches.append(list(dict.fromkeys(columns["id"])))
+        return letters_reward(completions)
 
 
 def training_moments(annotations: Path) -> list[Moment]:
@@ -37,9 +51,13 @@ def make_trainer(
     sampling: dict[str, Any] = SAMPLING,
     callbacks: Any = None,
     with_eval: bool = False,
+    online: dict[str, Any] | None = None,
     **settings: Any,
 ) -> TimeLensGRPOTrainer:
-    """A trainer on the CPU for three steps of two prompts, four completions of ten tokens each."""
+    """A trainer on the CPU for three steps of two prompts, four completions of ten tokens each.
+
+    ``online``: options of ``OnlineDifficulty``, to draw the prompts by it.
+    """
     defaults: dict[str, Any] = {
         "output_dir": str(output_dir),
         "per_device_train_batch_size": 2 * GENERATIONS,
@@ -69,6 +87,7 @@ def make_trainer(
         processing_class=processor,
         peft_config=peft_config,
         callbacks=callbacks,
+        difficulty=None if online is None else OnlineDifficulty(dataset["id"], **online),
     )
 
 

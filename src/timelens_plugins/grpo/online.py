@@ -33,7 +33,7 @@ class OnlineDraws:
 
     Args:
         difficulty: the estimates, of the rows of the data set in their order.
-        moment_ids: of those rows.
+        dataset: these rows, with a column ``id``.
         reward_funcs: of the trainer.
         prompts: of a generation batch, on all processes.
         seed: of the draws.
@@ -45,18 +45,21 @@ class OnlineDraws:
     def __init__(
         self,
         difficulty: OnlineDifficulty,
-        moment_ids: Sequence[str],
+        dataset: Any,
         reward_funcs: Sequence[Any],
         *,
         prompts: int,
         seed: int,
     ) -> None:
-        if tuple(moment_ids) != difficulty.ids:
+        if "id" not in dataset.column_names:
+            raise ValueError("online difficulty needs a column 'id' that names each row's moment")
+        if tuple(dataset["id"]) != difficulty.ids:
             raise ValueError(
-                f"difficulty was made for {len(difficulty.ids)} moments, train_dataset has {len(moment_ids)}, and they "
+                f"difficulty was made for {len(difficulty.ids)} moments, train_dataset has {len(dataset)}, and they "
                 "must be the same in the same order: OnlineDifficulty(train_dataset['id'])"
             )
         self.difficulty = difficulty
+        self._rows = {name: i for i, name in enumerate(difficulty.ids)}
         self.column = next((i for i, function in enumerate(reward_funcs) if _is_temporal_iou(function)), None)
         if self.column is not None and difficulty.reward_range != (0.0, 1.0):
             raise ValueError(
@@ -82,8 +85,7 @@ class OnlineDraws:
             equally likely would be as hard to guess as the next one (the exponential of the weights' entropy).
         """
         before = self.difficulty.difficulty().mean
-        index = {name: i for i, name in enumerate(self.difficulty.ids)}
-        drawn = [index[name] for name in dict.fromkeys(moment_ids)]
+        drawn = [self._rows[name] for name in dict.fromkeys(moment_ids)]
         if self.column is not None:
             values = rewards[:, self.column]
         else:

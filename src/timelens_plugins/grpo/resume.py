@@ -11,7 +11,9 @@ them lie here::
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,7 +27,9 @@ from torch import Tensor
 from timelens_plugins.grpo.groups import GROUPS, Group
 from timelens_plugins.training.checkpoints import STATE_FILE
 
-__all__ = ["RunState", "SavedGroup", "load_rollouts", "rollouts_file", "save_rollouts"]
+__all__ = ["RunState", "SavedGroup", "data_digest", "load_rollouts", "rollouts_file", "save_rollouts"]
+
+logger = logging.getLogger(__name__)
 
 _FORMAT = 1
 
@@ -41,6 +45,7 @@ class RunState:
         skipped: videos that could not be read, and why.
         metrics: values that wait for the next log, by name. With ``logging_steps`` above 1, a log after a resume then
             covers all steps since the one before, as it would have.
+        data: digest of the data set, see :func:`data_digest`.
     """
 
     generation: int
@@ -48,6 +53,7 @@ class RunState:
     layout: dict[str, int]
     skipped: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, list[float]] = field(default_factory=dict)
+    data: str = ""
 
     def save(self, folder: Path) -> None:
         """Write the state file, whole or not at all."""
@@ -88,6 +94,22 @@ class RunState:
                 f"{folder} was saved in the middle of a generation batch made with {', '.join(changed)}: "
                 "resume with the same settings"
             )
+
+    def compare_data(self, data: str, folder: Path) -> None:
+        """Say so where the run goes on with other data: other annotations, filters, or another selection of them."""
+        if self.data and self.data != data:
+            logger.warning(
+                "%s was saved with another data set: the prompts that come now are not those that would have come, and "
+                "some may come again. Start over in another output_dir if this is not meant",
+                folder,
+            )
+
+
+def data_digest(dataset: Any) -> str:
+    """Tells data sets apart by their moments and the order of these; empty where rows have no ``id``."""
+    if "id" not in dataset.column_names:
+        return ""
+    return hashlib.blake2b("\n".join(dataset["id"]).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True)

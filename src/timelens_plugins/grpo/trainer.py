@@ -123,8 +123,10 @@ class TimeLensGRPOTrainer(GRPOTrainer):
             processing_class, args.clip_workers, args.on_bad_video, ahead=args.clips_ahead, backend=args.video_backend
         )
         self.prompts = PromptSource(clips, self.num_generations)
-        self._online = self._online_draws(difficulty) if difficulty is not None else None
-        if self._online is not None:
+        self._online: OnlineDraws | None = None
+        if difficulty is not None:
+            prompts = args.generation_batch_size // self.num_generations
+            self._online = OnlineDraws(difficulty, train_dataset, self.reward_funcs, prompts=prompts, seed=args.seed)
             prompt_order = self._online.order
         self._prompt_order = prompt_order or shuffled(len(train_dataset), args.seed, args.shuffle_dataset)
         self._rows: Sequence[Mapping[str, Any]] = []
@@ -141,17 +143,6 @@ class TimeLensGRPOTrainer(GRPOTrainer):
             tolerance=tolerance if args.self_check_tolerance is None else args.self_check_tolerance,
         )
         self._prompts_seen, self._log_time = 0, time.perf_counter()
-
-    def _online_draws(self, difficulty: OnlineDifficulty) -> OnlineDraws:
-        if "id" not in self.train_dataset.column_names:
-            raise ValueError("online difficulty needs a column 'id' that names each row's moment")
-        return OnlineDraws(
-            difficulty,
-            self.train_dataset["id"],
-            self.reward_funcs,
-            prompts=self.args.generation_batch_size // self.num_generations,
-            seed=self.args.seed,
-        )
 
     def _check_model(self) -> None:
         if self.aux_loss_enabled:
@@ -294,7 +285,11 @@ class TimeLensGRPOTrainer(GRPOTrainer):
         totals = (rewards * self.reward_weights.to(device)).nansum(dim=1)
         mode = "train" if self.model.training else "eval"
         if mode == "train" and self._online is not None:
-            self._learn_difficulty([row["id"] for row in inputs], rewards)
+            # All processes learn from all rewards, so that they go on drawing the same prompts.
+            ids, weights = gather_object([row["id"] for row in inputs]), self.reward_weights
+            learned = self._online.update(ids, rewards.double().cpu().numpy(), weights.double().cpu().numpy())
+            for name, value in learned.items():
+                self._metrics[mode][name].append(value)
         metrics = statistics.group_statistics(totals, failures, kept, generations)
         tokens = torch.tensor(
             statistics.sharing(self._groups, sum(map(len, completion_ids_list)), generations), device=device
@@ -311,15 +306,6 @@ class TimeLensGRPOTrainer(GRPOTrainer):
         if mode == "train":
             self._prompts_seen += len(kept) // generations
         return rewards
-
-    def _learn_difficulty(self, moment_ids: list[str], rewards: Tensor) -> None:
-        """All processes learn from all rewards, so that they go on drawing the same prompts."""
-        assert self._online is not None
-        figures = self._online.update(
-            gather_object(moment_ids), rewards.double().cpu().numpy(), self.reward_weights.double().cpu().numpy()
-        )
-        for name, value in figures.items():
-            self._metrics["train"][name].append(value)
 
     # ------------------------------------------------------------------ scoring and loss
 
@@ -425,6 +411,7 @@ class TimeLensGRPOTrainer(GRPOTrainer):
             self._layout(),
             dict(self.prompts.clips.skipped),
             {name: [float(v) for v in values] for name, values in self._metrics["train"].items()},
+            resume.data_digest(self.train_dataset),
         )
         if state.used:
             resume.save_rollouts(resume.rollouts_file(folder, self.accelerator.process_index), self._buffered_inputs)
@@ -442,6 +429,7 @@ class TimeLensGRPOTrainer(GRPOTrainer):
         folder = Path(checkpoint)
         state = resume.RunState.load(folder)
         state.check_layout(self._layout(), folder)
+        state.compare_data(resume.data_digest(self.train_dataset), folder)
         self._step = state.generation * self.args.steps_per_generation * self.num_iterations + state.used
         self.prompts.clips.skipped.update(state.skipped)
         for name, values in state.metrics.items():
