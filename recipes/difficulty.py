@@ -61,6 +61,9 @@ class EstimateArguments:
             self.shard, self.shards = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
+SETTINGS = (DataArguments, EstimateArguments)
+
+
 def main(data: DataArguments, arguments: EstimateArguments) -> int:
     checkpoint = materialise(arguments.model_name_or_path, data.synthetic_folder)
     data.annotations = materialise(data.annotations, data.synthetic_folder)
@@ -118,4 +121,4 @@ def _device() -> str:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
-    sys.exit(main(*TrlParser((DataArguments, EstimateArguments)).parse_args_and_config()))
+    sys.exit(main(*TrlParser(SETTINGS).parse_args_and_config()))

@@ -49,6 +49,9 @@ class RewardArguments:
             raise ValueError(f"unknown rewards {', '.join(unknown)}; known: {', '.join(REWARDS)}")
 
 
+SETTINGS = (DataArguments, DifficultyArguments, StoppingArguments, RewardArguments, TimeLensGRPOConfig, ModelConfig)
+
+
 def main(
     data: DataArguments,
     difficulty: DifficultyArguments,
@@ -97,5 +100,4 @@ def main(
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
-    settings = (DataArguments, DifficultyArguments, StoppingArguments, RewardArguments, TimeLensGRPOConfig, ModelConfig)
-    main(*TrlParser(settings).parse_args_and_config())
+    main(*TrlParser(SETTINGS).parse_args_and_config())

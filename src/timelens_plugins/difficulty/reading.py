@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,7 +54,11 @@ def load_estimates(
         if entry.fault is not None:
             raise AnnotationError(entry.fault)
     rows = [entry.value for entry in document.entries]
-    loaded = moments_from_rows(rows, name=document.file)
+    try:
+        loaded = moments_from_rows(rows, name=document.file)
+    except AnnotationError as error:  # the loader's own remedy leaves rows out, which estimates cannot do
+        remedy = "correct it, or estimate the difficulty again"
+        raise AnnotationError(replace(error.fault, remedy=remedy)) from None
     _check_settings(document, settings)
     wanted = {moment.id for moment in (*moments, *known)}
     found: dict[str, tuple[str, Moment]] = {}
