@@ -66,7 +66,15 @@ def write_charts(
     curves = [training_curves(path, name) for name, path in named]
     written = []
     # Text stays text in SVG, and equal data give equal files.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "timelens", "font.size": 9, "axes.spines.top": False}):
+    with rc_context(
+        {
+            "svg.fonttype": "none",
+            "svg.hashsalt": "timelens",
+            "font.size": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+        }
+    ):
         for name, size, draw in _drawings(table, curves, chosen):
             figure = Figure(figsize=size, layout="constrained")
             draw(figure)
@@ -107,7 +115,7 @@ def _headline(figure: Figure, table: Table, blocks: Sequence[Mapping[str, Any]],
     places: list[tuple[float, str]] = []
     y = 0.0
     for block in blocks:
-        places.append((y, block["title"]))
+        places.append((y + (len(table.runs) - 1) / 2, block["title"]))
         for i, run in enumerate(table.runs):
             scores = block["runs"][i][reading]
             if scores is not None:

@@ -125,16 +125,25 @@ def bin_edges(values: np.ndarray[Any, Any]) -> list[float]:
         return []
     count = int(min(MOST_BINS, max(1, len(values) // LEAST_IN_BIN)))
     low, high = float(values.min()), float(values.max())
-    inner = [_round_to(float(np.quantile(values, i / count)), (high - low) / count) for i in range(1, count)]
-    return [low, *sorted({edge for edge in inner if low < edge < high}), high]
+    least = 1.0 if (values == np.rint(values)).all() else 0.0
+    inner = {_round_to(float(np.quantile(values, i / count)), (high - low) / count, least) for i in range(1, count)}
+    edges = [low]
+    for edge in sorted(inner):
+        if ((values >= edges[-1]) & (values < edge)).any() and (values >= edge).any():
+            edges.append(edge)
+    return [*edges, high]
 
 
-def _round_to(value: float, width: float) -> float:
-    """``value`` to a multiple of a round number (1, 2 or 5 times a power of ten) that is small beside ``width``."""
+def _round_to(value: float, width: float, least: float) -> float:
+    """``value`` to a multiple of a round number (1, 2 or 5 times a power of ten) that is small beside ``width``.
+
+    ``least`` is the smallest such number: 1 for values that are whole.
+    """
     if width <= 0:
         return value
     power = 10.0 ** np.floor(np.log10(width / 4))
     step = power * max(factor for factor in (1, 2, 5) if factor * power <= width / 4)
+    step = max(step, least)
     return float(round(round(value / step) * step, 9))
 
 

@@ -59,6 +59,8 @@ def training_curves(path: str | Path, name: str | None = None) -> dict[str, Any]
     curves = [curve for title, unit, keys in CURVES if (curve := _curve(history, title, unit, keys)) is not None]
     if any(curve["key"] == "reward_within_group_std" for curve in curves):
         curves = [curve for curve in curves if curve["key"] != "reward_std"]
+    if any(curve["key"] == REWARD_KEY for curve in curves):  # the loss of a policy gradient says nothing of progress
+        curves = [curve for curve in curves if curve["key"] != "loss"]
     if not curves:
         keys = ", ".join(sorted({key for entry in history for key in entry})) or "nothing"
         raise ValueError(f"{file}: nothing to draw; logged are {keys}")
@@ -116,11 +118,8 @@ def _plateau(state: Mapping[str, Any], history: Sequence[Mapping[str, Any]], fil
             raise ValueError(f"{file}: the recorded plateau is not one of this package's: {recorded!r:.200}") from None
         return _said(decision, "recorded by the run")
     if not all(SAMPLES_KEY in entry for entry in history if REWARD_KEY in entry):
-        return {
-            "decision": None,
-            "how": "not known",
-            "summary": "The log does not count samples; see timelens plateau.",
-        }
+        said = "Whether there is a plateau is not known: the log does not count samples (timelens plateau can be told)."
+        return {"decision": None, "how": "", "summary": said}
     log = RewardLog.from_history(history, name=str(file))
     given = {k: v for k in ("patience", "min_steps", "confidence") if (v := arguments.get(k)) is not None}
     if "patience" not in given:

@@ -32,7 +32,7 @@ function niceTicks(low, high, count) {
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= raw);
   const ticks = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) ticks.push(Math.round(i * step * 1e9) / 1e9);
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) ticks.push(Math.round(i * step * 1e9) / 1e9 + 0);
   return ticks;
 }
 
@@ -280,8 +280,8 @@ function trainingSection() {
     const plateau = training.plateau;
     return el('div', { class: 'training' }, el('h3', {}, el('bdi', {}, training.name)),
       plateau && el('p', { class: 'lead' }, plateau.decision ? el('span', { class: 'key' }, el('span', { class: 'plateau-swatch', 'aria-hidden': true }), 'from the start of the plateau to the stop. ') : '',
-        plateau.summary, ` (${plateau.how})`),
-      el('div', { class: 'grid run-' + (i % 8) }, charts.map((one) => one.figure)));
+        plateau.summary, plateau.how && ` (${plateau.how})`),
+      el('div', { class: 'grid curves run-' + (i % 8) }, charts.map((one) => one.figure)));
   });
   return section('training', 'Training', null, parts);
 }

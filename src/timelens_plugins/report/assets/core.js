@@ -21,7 +21,7 @@ function build(node, attributes, children) {
     else if (name in BOX) node.style[name] = value; // set as a property: the policy forbids style attributes
     else node.setAttribute(name, value === true ? '' : value);
   }
-  for (const child of children.flat()) {
+  for (const child of children.flat(Infinity)) {
     if (child !== null && child !== undefined && child !== false) node.append(child);
   }
   return node;

@@ -51,8 +51,7 @@ function headlineSection() {
   const table = el('table', { class: 'figures' },
     el('caption', { class: 'hidden' }, 'Recall and mIoU with 95 % intervals'),
     el('thead', {}, el('tr', {},
-      ['Run', 'Reading', ...METRICS].map((text, i) => el('th', { scope: 'col', class: i > 1 ? 'number' : null }, text)),
-      el('th', { scope: 'col', class: 'forest' }, 'mIoU, 95 % interval', forestAxis(0, 1)),
+      ['Run', 'Reading'].map((text) => el('th', { scope: 'col' }, text)), metricHeads(forestAxis(0, 1)),
       ['No span', 'Missing', 'Moments', 'Videos'].map((text) => el('th', { scope: 'col', class: 'number minor' }, text)))));
   for (const block of D.headline) table.append(headlineBlock(block));
   return section('results', 'Results',
@@ -60,6 +59,12 @@ function headlineSection() {
     + 'seconds, exact repetitions once; exact: nothing rounded, all counted. Answers without a span and missing ones count as 0.',
     overlapNote(), el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Table of results' }, table));
 }
+
+const metricHeads = (axis) => [el('th', { scope: 'col', class: 'number' }, 'mIoU'), el('th', { scope: 'col', class: 'forest' }, axis),
+  METRICS.slice(0, 3).map((text) => el('th', { scope: 'col', class: 'number' }, text))];
+
+// Cells of a row: mIoU as a number and as a picture, then recall.
+const metricCells = (cell, picture) => [cell('mIoU'), el('td', { class: 'forest' }, picture), ...METRICS.slice(0, 3).map(cell)];
 
 function headlineBlock(block) {
   const body = el('tbody', {});
@@ -84,12 +89,12 @@ function headlineBlock(block) {
 }
 
 function scoreCells(scores, chance) {
-  const cells = METRICS.map((name) => {
+  const cell = (name) => {
     const { value, ci } = scores.metrics[name];
     return el('td', { class: 'number', 'data-metric': name }, el('b', {}, percent(value)), el('small', {}, range(ci)));
-  });
+  };
   const { value, ci } = scores.metrics.mIoU;
-  cells.push(el('td', { class: 'forest' }, forest(value, ci, 0, 1, chance)));
+  const cells = metricCells(cell, forest(value, ci, 0, 1, chance));
   cells.push(...[scores.unparsed, scores.missing, scores.n, scores.videos].map((n, i) =>
     el('td', { class: 'number minor' + (i < 2 && n ? ' notable' : '') }, whole(n))));
   return cells;
@@ -108,22 +113,22 @@ function chanceRows(level, block) {
   }
   const rows = [];
   for (const name of ['best constant span', 'random span']) {
-    for (const reading of READINGS) {
+    READINGS.forEach((reading, k) => {
       const scores = level.readings[reading][name];
-      const always = scores.span ? `, always ${spanText(...scores.span)}` : '';
-      const whose = block.chance.length > 1 ? ` (moments of ${level.runs.map((i) => RUNS[i].name).join(', ')})` : '';
+      const spans = READINGS.map((one) => level.readings[one][name].span).filter(Boolean).map((span) => spanText(...span));
+      const always = spans.length ? `always ${[...new Set(spans)].join(' or ')}` : '';
+      const whose = block.chance.length > 1 ? ` moments of ${level.runs.map((i) => RUNS[i].name).join(', ')}` : '';
       rows.push(el('tr', { class: `chance reading-${reading}` },
-        el('th', { scope: 'row' }, name, el('small', {}, always + whose)),
+        k === 0 && el('th', { scope: 'rowgroup', rowspan: 2 }, name, el('small', {}, always + whose)),
         el('td', { class: 'reading' }, reading),
-        METRICS.map((metric) => el('td', { class: 'number' }, percent(scores[metric]))),
-        el('td', { class: 'forest' }, forest(scores.mIoU, null, 0, 1, null)),
+        metricCells((metric) => el('td', { class: 'number' }, el('b', {}, percent(scores[metric])), el('small', {})), forest(scores.mIoU, null, 0, 1, null)),
         el('td', { colspan: 2 }), el('td', { class: 'number minor' }, whole(scores.n)), el('td', {})));
-    }
+    });
   }
   return rows;
 }
 
-const FOREST = { width: 190, height: 22, pad: 6 };
+const FOREST = { width: 160, height: 22, pad: 6 };
 const forestX = (value, low, high) => FOREST.pad + ((value - low) / (high - low)) * (FOREST.width - 2 * FOREST.pad);
 
 function forestAxis(low, high) {
@@ -188,20 +193,20 @@ function differenceTable(pair, reach) {
       const row = el('tr', { class: `${runClass(pair.b)} reading-${reading}`, 'data-pair': `${pair.a}-${pair.b}`, 'data-reading': reading });
       if (k === 0) row.append(el('th', { scope: 'rowgroup', rowspan: 2 }, el('bdi', {}, part.title)));
       row.append(el('td', { class: 'reading' }, reading));
-      for (const name of METRICS) {
+      const cell = (name) => {
         const { value, ci } = found.metrics[name];
         const clear = ci && (ci[0] > 0 || ci[1] < 0);
-        row.append(el('td', { class: 'number' + (clear ? ' clear' : ''), 'data-metric': name }, el('b', {}, change(value)), el('small', {}, range(ci, change))));
-      }
-      row.append(el('td', { class: 'forest' }, forest(found.metrics.mIoU.value, found.metrics.mIoU.ci, -reach, reach, null)));
+        return el('td', { class: 'number' + (clear ? ' clear' : ''), 'data-metric': name }, el('b', {}, change(value)), el('small', {}, range(ci, change)));
+      };
+      const { value, ci } = found.metrics.mIoU;
+      row.append(...metricCells(cell, forest(value, ci, -reach, reach, null)));
       row.append(el('td', { class: 'number minor' }, whole(found.n)), el('td', { class: 'number minor' }, whole(found.videos)));
       body.append(row);
     });
   }
   return el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': `Differences ${b} minus ${a}` },
     el('table', { class: 'figures differences' }, caption,
-      el('thead', {}, el('tr', {}, ['Moments', 'Reading', ...METRICS].map((text, i) => el('th', { scope: 'col', class: i > 1 ? 'number' : null }, text)),
-        el('th', { scope: 'col', class: 'forest' }, 'mIoU', forestAxis(-reach, reach)),
+      el('thead', {}, el('tr', {}, ['Moments', 'Reading'].map((text) => el('th', { scope: 'col' }, text)), metricHeads(forestAxis(-reach, reach)),
         ['n', 'Videos'].map((text) => el('th', { scope: 'col', class: 'number minor' }, text)))),
       body));
 }

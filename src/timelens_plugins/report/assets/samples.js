@@ -136,10 +136,10 @@ function filterBar() {
           ...(RUNS.length > 1 ? [['absent', 'moment not in the run']] : [])])),
         between('iou', 'IoU (%)', '0', '100'),
         between('duration', 'Video (s)', '0', durations.length ? most(durations) : ''),
-        between('span', 'Span (s)', '0', most(SPAN_LENGTH)),
+        between('span', 'Span (s)', '0', most(SPAN_LENGTH))),
+      el('div', { class: 'filter-row second' }, quick,
         field('sort', 'Order', select(Object.entries(SORTS).map(([value, [text]]) => [value, text]))),
-        el('button', { type: 'button', class: 'quiet', id: 'reset', onclick: () => change_state({ ...DEFAULTS, reading: state.reading }) }, 'Reset')),
-      el('div', { class: 'filter-row second' }, quick, count)),
+        el('button', { type: 'button', id: 'reset', onclick: () => change_state({ ...DEFAULTS, reading: state.reading }) }, 'Reset'), count)),
   };
 }
 
@@ -180,7 +180,7 @@ function samplesSection() {
   show();
   return section('samples', 'Moments', null, bar,
     COUNT ? el('details', { class: 'distribution', open: true }, el('summary', {}, 'IoU and errors of these moments'),
-      el('div', { class: 'grid' }, counts.figure, scatters.map((one) => one.figure))) : null,
+      el('div', { class: 'grid' + (RUNS.length > 1 ? ' several' : '') }, counts.figure, scatters.map((one) => one.figure))) : null,
     pagers[0].node, list, pagers[1].node,
     el('p', { class: 'faint help' }, el('kbd', {}, '/'), ' search, ', el('kbd', {}, '\u2191'), ' ', el('kbd', {}, '\u2193'), ' moments, ',
       el('kbd', {}, '\u2190'), ' ', el('kbd', {}, '\u2192'), ' pages, ', el('kbd', {}, 'Enter'), ' details'));
@@ -280,7 +280,7 @@ function timeline(moment) {
     box.append(track);
   });
   const ticks = el('div', { class: 'ticks', 'aria-hidden': true });
-  for (const tick of niceTicks(0, total, 5)) if (tick < total * 0.97) ticks.append(el('span', { left: share(tick) }, seconds(tick)));
+  for (const tick of niceTicks(0, total, 5)) if (tick < total * 0.92) ticks.append(el('span', { left: share(tick) }, seconds(tick)));
   if (M.duration[moment] !== null) ticks.append(el('span', { class: 'end', left: '100%' }, `${seconds(total)} s`));
   box.append(ticks, el('span', { class: 'playhead', hidden: true }));
   if (M.media[moment] >= 0) {
@@ -312,12 +312,13 @@ function detail(moment) {
   const window_ = M.window[moment];
   const media = M.media[moment] >= 0;
   return el('div', { class: 'detail' },
-    el('div', { class: 'screen' }, media ? null : el('p', { class: 'faint' }, 'The clip was not found when this report was written (--videos DIR).')),
-    el('div', { class: 'scroll' }, el('table', { class: 'answers' },
+    el('div', { class: 'screen' }, el('p', { class: 'faint' }, media ? 'Click a time or the timeline to play the clip from there.'
+      : 'The clip was not found when this report was written (--videos DIR).')),
+    el('div', { class: 'facts' }, el('div', { class: 'scroll' }, el('table', { class: 'answers' },
       el('thead', {}, el('tr', {}, ['', 'Span', 'IoU official', 'IoU exact', 'Ends', 'Answer'].map((text) => el('th', { scope: 'col' }, text)))), rows)),
     window_ && el('p', { class: 'faint' }, `A window of a longer video, ${spanText(...window_)}; times count from its start.`),
     RUNS.some((_, i) => DUPLICATES[i].has(moment)) && el('p', { class: 'faint' }, 'Repeats another annotation; the official reading counts one of them.'),
-    media && el('p', { class: 'faint' }, el('a', { href: D.media[M.media[moment]] + fragment(moment, ...targets(moment)[0]), target: '_blank', rel: 'noopener' }, 'Open the clip')));
+    media && el('p', { class: 'faint' }, el('a', { href: D.media[M.media[moment]] + fragment(moment, ...targets(moment)[0]), target: '_blank', rel: 'noopener' }, 'Open the clip'))));
 }
 
 function answerRow(moment, run, answer, number_) {

@@ -1,0 +1,67 @@
+"""Runs to report on, and a browser to look at the page with."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from report_runs import make_run
+
+from timelens_plugins.report import Run
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+TIMEOUT = 20_000  # milliseconds that the browser may take for a step on a busy machine
+
+
+@pytest.fixture
+def runs() -> list[Run]:
+    """Two runs over the same 60 moments of two subsets, the second better than the first."""
+    return [make_run("SFT", seed=1, noise=4.0, failures=0.1), make_run("RLVR", seed=2, noise=1.5, failures=0.03)]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium without a window: TIMELENS_CHROMIUM, or ``chromium`` on the path."""
+    program = os.environ.get("TIMELENS_CHROMIUM") or shutil.which("chromium")
+    if program is None:
+        pytest.skip("no Chromium: apt-get install chromium, or set TIMELENS_CHROMIUM")
+    playwright = pytest.importorskip("playwright.sync_api", reason="no Chromium: pip install playwright")
+    with playwright.sync_playwright() as driver:
+        options = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+        browser = driver.chromium.launch(executable_path=program, args=options)
+        yield browser
+        browser.close()
+
+
+Opener = Callable[..., "Page"]
+
+
+@pytest.fixture
+def open_report(browser: Browser) -> Iterator[Opener]:
+    """Opens a report and watches it: at the end, nothing was said on the console and nothing was fetched but clips."""
+    opened: list[tuple[Any, list[str], list[str]]] = []
+
+    def open_page(path: Path, **options: Any) -> Page:
+        page = browser.new_page(**options)
+        page.set_default_timeout(TIMEOUT)
+        said: list[str] = []
+        fetched: list[str] = []
+        page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: said.append(f"error: {error}"))
+        page.on("request", lambda request: fetched.append(request.url))
+        opened.append((page, said, fetched))
+        page.goto(path.as_uri())
+        page.wait_for_function("document.documentElement.dataset.ready === 'true'")
+        return page
+
+    yield open_page
+    for page, said, fetched in opened:
+        assert not said
+        assert all(url.startswith(("file:///", "data:", "blob:")) for url in fetched), fetched
+        page.close()

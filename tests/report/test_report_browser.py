@@ -1,0 +1,315 @@
+"""The page in Chromium: what it shows, how it is used, and that it says nothing on the console and fetches nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from report_runs import make_run, make_samples
+
+from timelens_plugins.metrics import Sample, evaluate, paired_difference
+from timelens_plugins.report import Case, Run, load_runs, write_report
+from timelens_plugins.spans import Span
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+Opener = Callable[..., "Page"]
+
+OPEN_SECONDS = 3.0  # that 10,000 moments may take to open
+
+
+def written(runs: Sequence[Run], folder: Path, **options: object) -> Path:
+    return write_report(runs, folder / "report.html", progress=False, **options)  # type: ignore[arg-type]
+
+
+def shown(page: Page) -> int:
+    """How many moments the filters leave, as the page says."""
+    return int(page.locator("#count").inner_text().split(" of ")[0].replace(",", ""))
+
+
+def order(page: Page) -> list[int]:
+    return [int(place) for place in page.locator(".sample").evaluate_all("rows => rows.map(row => row.dataset.moment)")]
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    """Synthetic clips with annotations in TimeLens-Bench's layout."""
+    from timelens_plugins.synthetic.benchmark import write_benchmark
+
+    return write_benchmark(tmp_path / "bench", {"charades": 2}, size=64, progress=False)
+
+
+def run_on(bench: Path) -> Run:
+    """Answers half a second late to every annotation of :func:`clips`."""
+    annotations = json.loads((bench / "charades-timelens.json").read_text())
+    samples = [
+        Sample(video, query, (Span(*span),), Span(span[0] + 0.5, span[1] + 0.5), "parsed", "charades", row["duration"])
+        for video, row in annotations.items()
+        for span, query in zip(row["spans"], row["queries"], strict=True)
+    ]
+    return Run.from_samples("late", samples)
+
+
+def test_two_runs_side_by_side(open_report: Opener, runs: list[Run], tmp_path: Path) -> None:
+    page = open_report(written(runs, tmp_path))
+    a, b = ([case.moment for case in run.cases] for run in runs)
+    for i, samples in enumerate((a, b)):
+        for reading in ("official", "exact"):
+            row = page.locator(f"#results tbody").first.locator(f'tr[data-run="{i}"][data-reading="{reading}"]')
+            expected = evaluate(samples, reading)
+            assert row.locator('[data-metric="mIoU"] b').inner_text() == f"{100 * expected.miou:.1f}"
+            assert row.locator('[data-metric="R1@0.7"] b').inner_text() == f"{100 * expected.recall[0.7]:.1f}"
+            interval = expected.intervals["mIoU"]
+            assert interval is not None
+            shown_interval = row.locator('[data-metric="mIoU"] small').inner_text()
+            assert shown_interval == f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    paired = paired_difference(b, a, "official")
+    cell = page.locator('#differences tr[data-reading="official"]').first.locator('[data-metric="mIoU"]')
+    assert cell.locator("b").inner_text() == f"+{100 * paired.miou:.1f}"
+    assert page.locator(".warning").count() == 0
+    assert shown(page) == 60
+    assert page.locator(".sample").count() == 25
+    page.get_by_role("button", name="Most different").click()
+    gaps = [abs(evaluate([a[i]], "official").miou - evaluate([b[i]], "official").miou) for i in order(page)]
+    assert gaps == sorted(gaps, reverse=True)
+
+
+def test_runs_over_different_moments_are_not_mixed_silently(
+    open_report: Opener, runs: list[Run], tmp_path: Path
+) -> None:
+    page = open_report(written([Run("a", runs[0].cases[:40]), Run("b", runs[1].cases[10:])], tmp_path))
+    assert "30 are in all of them, 30 are not" in page.locator(".warning").inner_text()
+    assert "30 shared moments, 10 only in a, 20 only in b" in page.locator("#differences caption").inner_text()
+    page.locator("#filter-run").select_option("1")
+    page.locator("#filter-status").select_option("absent")
+    assert shown(page) == 10
+
+
+def test_filters_order_and_address(open_report: Opener, runs: list[Run], tmp_path: Path) -> None:
+    samples = [case.moment for case in runs[0].cases]
+    ious = [evaluate([sample], "official").miou for sample in samples]
+    path = written(runs, tmp_path)
+    page = open_report(path)
+    assert [ious[i] for i in order(page)] == sorted(ious)[:25]
+    page.locator("#filter-subset").select_option("1")
+    assert shown(page) == sum(sample.subset == "activitynet" for sample in samples)
+    page.locator("#filter-iou_min").fill("30")
+    page.locator("#filter-iou_max").fill("70")
+    expected = [s.subset == "activitynet" and 0.3 <= iou <= 0.7 for s, iou in zip(samples, ious, strict=True)]
+    assert shown(page) == sum(expected)
+    page.locator("#filter-sort").select_option("best")
+    kept, kept_address = order(page), page.url
+    assert [ious[i] for i in kept] == sorted((ious[i] for i in kept), reverse=True)
+    again = open_report(path)
+    again.goto(kept_address)
+    again.reload()
+    again.wait_for_function("document.documentElement.dataset.ready === 'true'")
+    assert order(again) == kept
+    page.locator("#reset").click()
+    assert shown(page) == 60
+    page.locator("#filter-duration_min").fill("60")
+    page.locator("#filter-span_max").fill("5")
+    lengths = [(s.duration or 0, s.target[0].length) for s in samples]
+    assert shown(page) == sum(duration >= 60 and length <= 5 for duration, length in lengths)
+    page.locator("#reset").click()
+    page.locator("#filter-status").select_option("unparsed")
+    assert shown(page) == sum(sample.status == "unparsed" for sample in samples)
+    page.locator("#reset").click()
+    page.locator("#filter-q").fill("NUMBER 17")
+    assert shown(page) == 1
+    page.locator("#filter-q").fill("no such words")
+    assert shown(page) == 0
+    assert "No moment matches" in page.locator(".samples").inner_text()
+
+
+def test_histogram_counts_and_filters(open_report: Opener, runs: list[Run], tmp_path: Path) -> None:
+    page = open_report(written(runs[:1], tmp_path))
+    samples = [case.moment for case in runs[0].cases]
+    failures = sum(sample.status == "unparsed" for sample in samples)
+    title = page.locator('.hit[data-bin="0"] title').text_content()
+    assert title == f"no span: SFT {failures} of 60"
+    page.locator('.hit[data-bin="0"]').click()
+    assert shown(page) == failures
+    page.locator("#reset").click()
+    page.locator('.hit[data-bin="1"]').click()
+    missed = [s for s in samples if s.predicted is not None and evaluate([s], "official").miou == 0]
+    assert shown(page) == len(missed)
+
+
+def test_reading_changes_ious_and_is_kept(open_report: Opener, runs: list[Run], tmp_path: Path) -> None:
+    page = open_report(written(runs, tmp_path))
+    page.get_by_label("exact").check(force=True)
+    assert "reading=exact" in page.url
+    exact = evaluate([case.moment for case in runs[0].cases], "exact").miou
+    assert page.locator("#count").inner_text() == f"60 of 60 moments; mIoU {100 * exact:.1f} (SFT, exact)"
+
+
+def test_clip_is_played_at_the_span(open_report: Opener, clips: Path, tmp_path: Path) -> None:
+    run = run_on(clips)
+    page = open_report(written([run], tmp_path, videos=[clips / "videos"]))
+    assert page.locator(".strip img").count() == len(run.cases)
+    sample = page.locator(".sample").first
+    target = run.cases[int(sample.get_attribute("data-moment") or 0)].moment.target[0]
+    sample.locator("button").first.click()
+    sample.locator(".play").first.click()
+    page.wait_for_function("document.querySelector('video')?.readyState >= 2")
+    assert page.locator("video").evaluate("v => v.error") is None
+    assert page.locator("video").evaluate("v => v.currentTime") >= target.start - 0.05
+    page.wait_for_function(f"document.querySelector('video').currentTime > {target.start + 0.2}")
+    page.locator("video").evaluate(f"v => {{ v.currentTime = {target.end - 0.2}; v.play(); }}")
+    page.wait_for_function("document.querySelector('video').paused")
+    assert page.locator("video").evaluate("v => v.currentTime") == pytest.approx(target.end, abs=0.3)
+    assert page.locator(".open .playhead").is_visible()
+
+
+def test_clip_is_played_from_where_the_timeline_is_clicked(open_report: Opener, clips: Path, tmp_path: Path) -> None:
+    run = run_on(clips)
+    page = open_report(written([run], tmp_path, videos=[clips / "videos"]))
+    sample = page.locator(".sample").first
+    duration = run.cases[int(sample.get_attribute("data-moment") or 0)].moment.duration
+    assert duration is not None
+    box = sample.locator(".timeline").bounding_box()
+    assert box is not None
+    sample.locator(".timeline").click(position={"x": box["width"] / 2, "y": box["height"] / 2})
+    page.wait_for_function("document.querySelector('video')?.readyState >= 2")
+    page.locator("video").evaluate("v => v.pause()")
+    assert page.locator("video").evaluate("v => v.currentTime") == pytest.approx(duration / 2, abs=1.5)
+
+
+def test_clip_that_was_moved_away_is_told(open_report: Opener, clips: Path, tmp_path: Path) -> None:
+    path = written([run_on(clips)], tmp_path, videos=[clips / "videos"])
+    for file in (clips / "videos").rglob("*.mp4"):
+        file.rename(file.with_suffix(".gone"))
+    page = open_report(path)
+    page.locator(".sample button").first.click()
+    page.locator(".play").first.click()
+    page.get_by_text("cannot play the clip, or it was moved").wait_for()
+    page.context.clear_cookies()
+
+
+def test_keyboard_alone(open_report: Opener, runs: list[Run], tmp_path: Path) -> None:
+    page = open_report(written(runs, tmp_path))
+    focused = "document.activeElement.closest('.sample')?.dataset.moment"
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "filter-q"
+    page.keyboard.type("door")
+    page.keyboard.press("ArrowDown")
+    rows = order(page)
+    assert page.evaluate(focused) == str(rows[0])
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert page.locator(".sample.open").get_attribute("data-moment") == str(rows[1])
+    assert page.locator(".sample.open > button").get_attribute("aria-expanded") == "true"
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.press("ArrowRight")
+    assert page.locator(".pager.top").inner_text().split("\n")[1] == "Page 2 of 3"
+    assert page.evaluate(focused) == str(order(page)[0])
+    page.keyboard.press("ArrowUp")
+    assert page.evaluate(focused) == str(order(page)[-1])
+    page.keyboard.press("/")
+    page.keyboard.press("Escape")
+    assert page.locator("#filter-q").input_value() == ""
+    named = "[...document.querySelectorAll('button, input, select')].filter(node => !node.labels?.length && !node.getAttribute('aria-label') && !node.textContent.trim())"
+    assert page.evaluate(f"{named}.length") == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1600])
+def test_light_and_dark_wide_and_narrow(
+    open_report: Opener, runs: list[Run], tmp_path: Path, scheme: str, width: int
+) -> None:
+    page = open_report(written(runs, tmp_path), color_scheme=scheme, viewport={"width": width, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    brightness = "(n => getComputedStyle(n).backgroundColor.match(/\\d+/g).slice(0, 3).reduce((a, b) => a + +b, 0))"
+    paper = f"{brightness}(document.documentElement)"
+    assert (page.evaluate(paper) > 384) == (scheme == "light")
+    page.locator("#theme").click()
+    assert (page.evaluate(paper) > 384) == (scheme == "dark")
+
+
+def test_markup_and_emoji_in_data_are_text(open_report: Opener, tmp_path: Path) -> None:
+    queries = [
+        "<script>window.broken = 1</script>",
+        "</script><img src=x onerror='window.broken = 1'>",
+        "🎬 שלום <b>x</b>",
+    ]
+    samples = [Sample(q, q, (Span(0, 5),), None, "unparsed", q, 10.0, q) for q in queries]
+    page = open_report(written([Run.from_samples(queries[0], samples)], tmp_path, title=queries[1]))
+    assert page.evaluate("window.broken") is None
+    assert sorted(page.locator(".query").all_inner_texts()) == sorted(queries)
+    assert page.locator("h1").inner_text() == queries[1]
+    assert page.locator("#report script, #report img, #report b:not(td b)").count() == 0
+    page.locator(".sample button").first.click()
+    assert page.locator(".answers .text").first.inner_text() in queries
+
+
+def test_empty_run(open_report: Opener, tmp_path: Path) -> None:
+    (tmp_path / "samples.jsonl").write_text("")
+    page = open_report(written(load_runs([tmp_path / "samples.jsonl"]), tmp_path))
+    assert "There are no samples" in page.locator("#results").inner_text()
+    assert "holds no rows" in page.locator("#notes").inner_text()
+
+
+def test_empty_run_beside_another(open_report: Opener, runs: list[Run], tmp_path: Path) -> None:
+    page = open_report(written([Run("empty", ()), runs[0]], tmp_path))
+    assert "No moment is in both runs" in page.locator("#differences").inner_text()
+    assert shown(page) == 60
+
+
+def test_run_of_which_no_answer_could_be_parsed(open_report: Opener, tmp_path: Path) -> None:
+    samples = [dataclasses.replace(s, predicted=None, status="unparsed") for s in make_samples(30)]
+    page = open_report(written([Run.from_samples("failed", samples)], tmp_path))
+    cells = page.locator('#results tr[data-reading="official"]').first
+    assert cells.locator('[data-metric="mIoU"] b').inner_text() == "0.0"
+    assert cells.locator(".notable").inner_text() == "30"
+    assert page.locator(".track .nothing").count() == 25
+
+
+def test_several_targets_answers_windows_and_no_duration(open_report: Opener, tmp_path: Path) -> None:
+    one = Sample("v", "several", (Span(0, 4), Span(10, 14)), Span(9, 12), "parsed", "", None, "a")
+    other = dataclasses.replace(one, predicted=None, status="unparsed", answer="b")
+    page = open_report(written([Run("k", (Case((one, other, one), window=(30.0, 60.0)),))], tmp_path))
+    assert page.locator(".span.truth").count() == 2
+    assert page.locator(".span.predicted").count() == 2
+    assert "duration unknown" in page.locator(".meta").inner_text()
+    page.locator(".sample button").first.click()
+    assert page.locator(".answers tbody tr").count() == 4
+    assert "A window of a longer video, 30–60 s" in page.locator(".detail").inner_text()
+
+
+def test_real_clips(open_report: Opener, real_data: Path, tmp_path: Path) -> None:
+    samples = [
+        Sample(
+            "3MSZA", "person turn a light on.", (Span(24.3, 30.4),), Span(22, 31), "parsed", "charades", 31.0, "22 - 31"
+        ),
+        Sample("OHOFG", "person sitting down in a chair.", (Span(1.0, 7.5),), None, "unparsed", "charades", 35.1, "?"),
+    ]
+    page = open_report(written([Run.from_samples("real", samples)], tmp_path, videos=[real_data / "charades"]))
+    assert page.locator(".strip img").count() == 2
+    page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 1000)")
+    item = page.locator('[data-moment="0"]')
+    item.locator("button").first.click()
+    item.locator(".play").first.click()
+    page.wait_for_function("document.querySelector('video')?.currentTime >= 24.3")
+    assert page.locator("video").evaluate("v => [v.videoWidth, v.videoHeight]") == [480, 270]
+
+
+def test_ten_thousand_moments_open_in_time(open_report: Opener, tmp_path: Path) -> None:
+    runs = [make_run("a", 10_000, seed=1), make_run("b", 10_000, seed=2, noise=4.0)]
+    path = written(runs, tmp_path)
+    open_report(written([Run("warm", runs[0].cases[:2])], tmp_path / "warm"))  # the browser's own start is not ours
+    begin = time.perf_counter()
+    page = open_report(path)
+    page.wait_for_function("document.querySelectorAll('.sample').length === 25")
+    assert time.perf_counter() - begin < OPEN_SECONDS
+    assert shown(page) == 10_000
+    begin = time.perf_counter()
+    page.locator("#filter-q").fill("number 9999")
+    page.wait_for_function("document.querySelectorAll('.sample').length === 1")
+    assert time.perf_counter() - begin < OPEN_SECONDS
