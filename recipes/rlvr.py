@@ -84,6 +84,11 @@ def main(
     if training.on_bad_video == "error":
         moments = find_videos(moments)
     plateau = stopping.callback()
+    if plateau is not None and online is not None:
+        logging.getLogger(__name__).warning(
+            "early stopping with online difficulty: prompts get harder as the model gets better, so rewards may be "
+            "flat while it still improves; compare difficulty/mean in the log before trusting a stop"
+        )
     trainer = TimeLensGRPOTrainer(
         model=model,
         reward_funcs=[REWARDS[name] for name in rewards.rewards],

@@ -324,6 +324,10 @@ def test_online_starts_from_the_file(tmp_path: Path, annotated: list[Moment]) ->
     assert fresh is not None
     assert fresh.reward_range == (-1.0, 2.0)
     assert np.ptp(fresh.weights()) == 0
+    for settings, says in (({"sampling_b": -1.0}, "exponents"), ({"half_life": 0.0}, "half_life")):
+        wrong = DifficultyArguments(difficulty="online", **settings)
+        with pytest.raises(ValueError, match=says):
+            training_set(wrong, annotated, None, seed=0)
 
 
 def test_one_answer_a_moment_has_no_spread(annotated: list[Moment]) -> None:

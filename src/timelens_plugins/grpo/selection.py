@@ -325,6 +325,7 @@ def training_set(
             half_life=arguments.half_life,
             reward_range=rewards,
         )
+        online.weights()  # complains now about settings outside their range
         return chosen, online
     if estimates is None and arguments.target_size is None:
         return chosen, None
