@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from report_runs import make_run
+from report_runs import make_run, until
 
 from timelens_plugins.report import Run
 
@@ -44,20 +44,23 @@ Opener = Callable[..., "Page"]
 
 @pytest.fixture
 def open_report(browser: Browser) -> Iterator[Opener]:
-    """Opens a report and watches it: at the end, nothing was said on the console and nothing was fetched but clips."""
+    """Opens a report and watches it: at the end, nothing was said on the console and nothing was fetched but clips.
+
+    ``says``: what the console may say.
+    """
     opened: list[tuple[Any, list[str], list[str]]] = []
 
-    def open_page(path: Path, **options: Any) -> Page:
+    def open_page(path: Path, *, says: str | None = None, **options: Any) -> Page:
         page = browser.new_page(**options)
         page.set_default_timeout(TIMEOUT)
         said: list[str] = []
         fetched: list[str] = []
-        page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: said.append(f"error: {error}"))
+        page.on("console", lambda message: (says and says in message.text) or said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: fetched.append(request.url))
         opened.append((page, said, fetched))
         page.goto(path.as_uri())
-        page.wait_for_function("document.documentElement.dataset.ready === 'true'")
+        until(page, "document.documentElement.dataset.ready === 'true'")
         return page
 
     yield open_page

@@ -1,18 +1,25 @@
-"""Made-up runs, the same for the same arguments."""
+"""Made-up runs, the same for the same arguments; waiting for a page."""
 
 from __future__ import annotations
 
 import random
+import time
+from collections.abc import Sequence
 from typing import Any
 
 from timelens_plugins.metrics import Sample
 from timelens_plugins.report import Run
 from timelens_plugins.spans import Span
 
-SUBSETS = ("charades", "activitynet")
 
-
-def make_samples(count: int = 60, *, seed: int = 1, noise: float = 2.0, failures: float = 0.1) -> list[Sample]:
+def make_samples(
+    count: int = 60,
+    *,
+    seed: int = 1,
+    noise: float = 2.0,
+    failures: float = 0.1,
+    subsets: Sequence[str] = ("charades", "activitynet"),
+) -> list[Sample]:
     """The annotations depend on ``count`` only, the answers on the rest, too."""
     world, model = random.Random(0), random.Random(seed)
     samples = []
@@ -34,7 +41,7 @@ def make_samples(count: int = 60, *, seed: int = 1, noise: float = 2.0, failures
                 target=(target,),
                 predicted=predicted,
                 status="unparsed" if predicted is None else "parsed",
-                subset=SUBSETS[i // 3 % 2],
+                subset=subsets[i // 3 % len(subsets)],
                 duration=duration,
                 answer=text,
             )
@@ -45,3 +52,11 @@ def make_samples(count: int = 60, *, seed: int = 1, noise: float = 2.0, failures
 def make_run(name: str, count: int = 60, **options: Any) -> Run:
     """A run of :func:`make_samples`."""
     return Run.from_samples(name, make_samples(count, **options))
+
+
+def until(page: Any, expression: str, seconds: float = 20.0) -> None:
+    """Wait for an expression to hold in a page. Playwright's own waiting evaluates text, which the page forbids."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(f"Boolean({expression})"):
+        assert time.monotonic() < end, f"after {seconds} s, still not: {expression}"
+        time.sleep(0.02)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from report_runs import make_run, make_samples
+from report_runs import make_run, make_samples, until
 
 from timelens_plugins.metrics import Sample, evaluate, paired_difference
 from timelens_plugins.report import Case, Run, load_runs, write_report
@@ -61,7 +61,7 @@ def test_two_runs_side_by_side(open_report: Opener, runs: list[Run], tmp_path: P
     a, b = ([case.moment for case in run.cases] for run in runs)
     for i, samples in enumerate((a, b)):
         for reading in ("official", "exact"):
-            row = page.locator(f"#results tbody").first.locator(f'tr[data-run="{i}"][data-reading="{reading}"]')
+            row = page.locator("#results tbody").first.locator(f'tr[data-run="{i}"][data-reading="{reading}"]')
             expected = evaluate(samples, reading)
             assert row.locator('[data-metric="mIoU"] b').inner_text() == f"{100 * expected.miou:.1f}"
             assert row.locator('[data-metric="R1@0.7"] b').inner_text() == f"{100 * expected.recall[0.7]:.1f}"
@@ -77,7 +77,7 @@ def test_two_runs_side_by_side(open_report: Opener, runs: list[Run], tmp_path: P
     assert page.locator(".sample").count() == 25
     page.get_by_role("button", name="Most different").click()
     gaps = [abs(evaluate([a[i]], "official").miou - evaluate([b[i]], "official").miou) for i in order(page)]
-    assert gaps == sorted(gaps, reverse=True)
+    assert gaps == pytest.approx(sorted(gaps, reverse=True))
 
 
 def test_runs_over_different_moments_are_not_mixed_silently(
@@ -109,7 +109,7 @@ def test_filters_order_and_address(open_report: Opener, runs: list[Run], tmp_pat
     again = open_report(path)
     again.goto(kept_address)
     again.reload()
-    again.wait_for_function("document.documentElement.dataset.ready === 'true'")
+    until(again, "document.documentElement.dataset.ready === 'true'")
     assert order(again) == kept
     page.locator("#reset").click()
     assert shown(page) == 60
@@ -122,7 +122,8 @@ def test_filters_order_and_address(open_report: Opener, runs: list[Run], tmp_pat
     assert shown(page) == sum(sample.status == "unparsed" for sample in samples)
     page.locator("#reset").click()
     page.locator("#filter-q").fill("NUMBER 17")
-    assert shown(page) == 1
+    found = [f"{s.query} {s.video} {s.answer} {runs[1].cases[i].moment.answer}" for i, s in enumerate(samples)]
+    assert 1 <= shown(page) == sum("number" in text and "17" in text for text in found)
     page.locator("#filter-q").fill("no such words")
     assert shown(page) == 0
     assert "No moment matches" in page.locator(".samples").inner_text()
@@ -144,7 +145,7 @@ def test_histogram_counts_and_filters(open_report: Opener, runs: list[Run], tmp_
 
 def test_reading_changes_ious_and_is_kept(open_report: Opener, runs: list[Run], tmp_path: Path) -> None:
     page = open_report(written(runs, tmp_path))
-    page.get_by_label("exact").check(force=True)
+    page.locator("label", has_text="exact").click()
     assert "reading=exact" in page.url
     exact = evaluate([case.moment for case in runs[0].cases], "exact").miou
     assert page.locator("#count").inner_text() == f"60 of 60 moments; mIoU {100 * exact:.1f} (SFT, exact)"
@@ -158,12 +159,12 @@ def test_clip_is_played_at_the_span(open_report: Opener, clips: Path, tmp_path: 
     target = run.cases[int(sample.get_attribute("data-moment") or 0)].moment.target[0]
     sample.locator("button").first.click()
     sample.locator(".play").first.click()
-    page.wait_for_function("document.querySelector('video')?.readyState >= 2")
+    until(page, "document.querySelector('video')?.readyState >= 2")
     assert page.locator("video").evaluate("v => v.error") is None
     assert page.locator("video").evaluate("v => v.currentTime") >= target.start - 0.05
-    page.wait_for_function(f"document.querySelector('video').currentTime > {target.start + 0.2}")
+    until(page, f"document.querySelector('video').currentTime > {target.start + 0.2}")
     page.locator("video").evaluate(f"v => {{ v.currentTime = {target.end - 0.2}; v.play(); }}")
-    page.wait_for_function("document.querySelector('video').paused")
+    until(page, "document.querySelector('video').paused")
     assert page.locator("video").evaluate("v => v.currentTime") == pytest.approx(target.end, abs=0.3)
     assert page.locator(".open .playhead").is_visible()
 
@@ -177,7 +178,7 @@ def test_clip_is_played_from_where_the_timeline_is_clicked(open_report: Opener, 
     box = sample.locator(".timeline").bounding_box()
     assert box is not None
     sample.locator(".timeline").click(position={"x": box["width"] / 2, "y": box["height"] / 2})
-    page.wait_for_function("document.querySelector('video')?.readyState >= 2")
+    until(page, "document.querySelector('video')?.readyState >= 2")
     page.locator("video").evaluate("v => v.pause()")
     assert page.locator("video").evaluate("v => v.currentTime") == pytest.approx(duration / 2, abs=1.5)
 
@@ -186,11 +187,10 @@ def test_clip_that_was_moved_away_is_told(open_report: Opener, clips: Path, tmp_
     path = written([run_on(clips)], tmp_path, videos=[clips / "videos"])
     for file in (clips / "videos").rglob("*.mp4"):
         file.rename(file.with_suffix(".gone"))
-    page = open_report(path)
+    page = open_report(path, says="ERR_FILE_NOT_FOUND")
     page.locator(".sample button").first.click()
     page.locator(".play").first.click()
     page.get_by_text("cannot play the clip, or it was moved").wait_for()
-    page.context.clear_cookies()
 
 
 def test_keyboard_alone(open_report: Opener, runs: list[Run], tmp_path: Path) -> None:
@@ -215,8 +215,9 @@ def test_keyboard_alone(open_report: Opener, runs: list[Run], tmp_path: Path) ->
     page.keyboard.press("/")
     page.keyboard.press("Escape")
     assert page.locator("#filter-q").input_value() == ""
-    named = "[...document.querySelectorAll('button, input, select')].filter(node => !node.labels?.length && !node.getAttribute('aria-label') && !node.textContent.trim())"
-    assert page.evaluate(f"{named}.length") == 0
+    controls = "[...document.querySelectorAll('button, input, select')]"
+    named = "node.labels?.length || node.getAttribute('aria-label') || node.textContent.trim()"
+    assert page.evaluate(f"{controls}.filter(node => !({named})).length") == 0
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -292,24 +293,24 @@ def test_real_clips(open_report: Opener, real_data: Path, tmp_path: Path) -> Non
     ]
     page = open_report(written([Run.from_samples("real", samples)], tmp_path, videos=[real_data / "charades"]))
     assert page.locator(".strip img").count() == 2
-    page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 1000)")
+    until(page, "[...document.images].every(image => image.complete && image.naturalWidth > 1000)")
     item = page.locator('[data-moment="0"]')
     item.locator("button").first.click()
     item.locator(".play").first.click()
-    page.wait_for_function("document.querySelector('video')?.currentTime >= 24.3")
+    until(page, "document.querySelector('video')?.currentTime >= 24.3")
     assert page.locator("video").evaluate("v => [v.videoWidth, v.videoHeight]") == [480, 270]
 
 
 def test_ten_thousand_moments_open_in_time(open_report: Opener, tmp_path: Path) -> None:
-    runs = [make_run("a", 10_000, seed=1), make_run("b", 10_000, seed=2, noise=4.0)]
+    runs = [make_run(name, 10_000, seed=i, subsets=("all",)) for i, name in enumerate("ab")]
     path = written(runs, tmp_path)
     open_report(written([Run("warm", runs[0].cases[:2])], tmp_path / "warm"))  # the browser's own start is not ours
     begin = time.perf_counter()
     page = open_report(path)
-    page.wait_for_function("document.querySelectorAll('.sample').length === 25")
+    until(page, "document.querySelectorAll('.sample').length === 25")
     assert time.perf_counter() - begin < OPEN_SECONDS
     assert shown(page) == 10_000
     begin = time.perf_counter()
     page.locator("#filter-q").fill("number 9999")
-    page.wait_for_function("document.querySelectorAll('.sample').length === 1")
+    until(page, "document.querySelectorAll('.sample').length === 1")
     assert time.perf_counter() - begin < OPEN_SECONDS

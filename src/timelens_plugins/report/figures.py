@@ -101,7 +101,7 @@ def by_facet(table: Table) -> list[dict[str, Any]]:
         values = [value_of(row) for row in table.rows]
         known = np.array([value for value in values if value is not None])
         edges = bin_edges(known)
-        bins = [None if v is None else _bin_of(v, edges) for v in values]
+        bins = [None if v is None else int(np.searchsorted(edges[1:-1], v, side="right")) for v in values]
         runs = []
         for i in range(len(table.runs)):
             places = [(b, case) for b, row in zip(bins, table.rows, strict=True) if (case := row.cases[i]) is not None]
@@ -147,23 +147,24 @@ def _round_to(value: float, width: float, least: float) -> float:
     return float(round(round(value / step) * step, 9))
 
 
-def _bin_of(value: float, edges: Sequence[float]) -> int:
-    return int(np.searchsorted(edges[1:-1], value, side="right")) if len(edges) > 2 else 0
-
-
 def _bin_scores(places: Sequence[tuple[int | None, Case]], bins: int, reading: Reading) -> list[dict[str, Any] | None]:
-    kept = counted([case for _, case in places]) if reading == "official" else np.ones(len(places), dtype=bool)
+    cases = [case for _, case in places]
+    if not cases:
+        return [None] * bins
+    kept = counted(cases) if reading == "official" else np.ones(len(cases), dtype=bool)
+    columns = case_columns(cases, reading)[MIOU]
+    numbers = np.array([-1 if number is None else number for number, _ in places])
     results: list[dict[str, Any] | None] = []
     for number in range(bins):
-        cases = [case for (b, case), keep in zip(places, kept, strict=True) if keep and b == number]
-        if not cases:
+        chosen = np.flatnonzero(kept & (numbers == number))
+        if not len(chosen):
             results.append(None)
             continue
-        values = case_columns(cases, reading)[MIOU]
-        clusters = cluster_numbers([case.moment.cluster for case in cases])
+        values = columns[chosen]
+        clusters = cluster_numbers([cases[i].moment.cluster for i in chosen])
         results.append(
             {
-                "n": len(cases),
+                "n": len(chosen),
                 "videos": int(clusters.max()) + 1,
                 "miou": float(values.mean()),
                 "ci": _ends(clustered_interval(values, clusters)),

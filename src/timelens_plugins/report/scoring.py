@@ -93,9 +93,15 @@ def ious_of(cases: Sequence[Case], reading: Reading) -> list[list[float]]:
 
 def case_columns(cases: Sequence[Case], reading: Reading) -> dict[str, Array]:
     """Every metric per case, mean over its answers, each of shape ``(len(cases),)``."""
-    ious = [np.array(values) for values in ious_of(cases, reading)]
-    columns = {recall_name(t): np.array([(values >= t).mean() for values in ious]) for t in THRESHOLDS}
-    return columns | {MIOU: np.array([values.mean() for values in ious])}
+    samples = [sample for case in cases for sample in case.samples]
+    answers = np.array([len(case.samples) for case in cases])
+    first = np.cumsum(answers) - answers
+    ious = reading_ious(samples, reading)
+
+    def mean(values: Array) -> Array:
+        return np.asarray(np.add.reduceat(values, first) / answers)
+
+    return {recall_name(t): mean((ious >= t).astype(np.float64)) for t in THRESHOLDS} | {MIOU: mean(ious)}
 
 
 def counted(cases: Sequence[Case]) -> NDArray[np.bool_]:

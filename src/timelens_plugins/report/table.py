@@ -64,12 +64,13 @@ def tabulate(runs: Sequence[Run]) -> Table:
     Files of different tools call subsets differently, so the subset's name is left out of the match unless moments of
     one run differ in nothing else; the first run's name then stands for all.
     """
-    labelled = any(_ambiguous(run) for run in runs)
+    keys = [[_key(case) for case in run.cases] for run in runs]
+    labelled = any(len({key[:-1] for key in of_run}) < len(set(of_run)) for of_run in keys)
     order: dict[tuple[Key, int], list[Case | None]] = {}
     for i, run in enumerate(runs):
         seen: Counter[Key] = Counter()
-        for case in run.cases:
-            key = _key(case, labelled)
+        for case, full in zip(run.cases, keys[i], strict=True):
+            key = full if labelled else (*full[:-1], "")
             place = order.setdefault((key, seen[key]), [None] * len(runs))
             place[i] = case
             seen[key] += 1
@@ -107,15 +108,9 @@ def tabulate(runs: Sequence[Run]) -> Table:
     return Table(settled, tuple(rows), tuple(notes))
 
 
-def _key(case: Case, labelled: bool) -> Key:
+def _key(case: Case) -> Key:
     moment = case.moment
-    subset = moment.subset if labelled else ""
-    return video_name(moment.video), normalize_query(moment.query), moment.target, case.window, subset
-
-
-def _ambiguous(run: Run) -> bool:
-    """Whether moments of the run are told apart by their subset alone."""
-    return len({_key(case, True) for case in run.cases}) > len({_key(case, False) for case in run.cases})
+    return video_name(moment.video), normalize_query(moment.query), moment.target, case.window, moment.subset
 
 
 def _settled(case: Case, video: str, subset: str) -> Case:
