@@ -4,12 +4,19 @@ function chart(title, height, draw, note) {
   const holder = el('div', { class: 'plot' });
   const foot = el('figcaption', {});
   const figure = el('figure', {}, el('h3', {}, title), holder, foot);
+  if (height) holder.style.minHeight = `${height}px`;
   let width = 0;
-  const redraw = () => {
-    if (!width) return;
+  let waiting = false;
+  const drawNow = () => {
+    waiting = false;
     holder.replaceChildren();
     foot.replaceChildren(note ? note() : '');
     draw(holder, width, height);
+  };
+  const redraw = () => {
+    if (!width || waiting) return;
+    waiting = true;
+    whenIdle(drawNow);
   };
   new ResizeObserver((entries) => {
     const found = Math.floor(entries[0].contentRect.width);
@@ -17,6 +24,9 @@ function chart(title, height, draw, note) {
   }).observe(holder);
   return { figure, redraw };
 }
+
+// Charts come after what is read first and after what is typed: one at a time, when there is nothing else to do.
+const whenIdle = (work) => (window.requestIdleCallback ? requestIdleCallback(work, { timeout: 1500 }) : setTimeout(work, 0));
 
 const PLOT = { left: 38, right: 8, top: 8, bottom: 34 };
 
@@ -100,13 +110,13 @@ function histogram(run, chosen) {
   for (const moment of chosen) {
     const answers = RUNS[run].answers[moment];
     if (!answers) continue;
-    const values = ious(answers);
-    answers.forEach((answer, i) => {
+    for (const answer of answers) {
+      const iou = answer[state.reading === 'official' ? IOU_OFFICIAL : IOU_EXACT];
       n += 1;
       if (answer[STATUS] !== PARSED) counts[0] += 1;
-      else if (values[i] <= 0) counts[1] += 1;
-      else counts[2 + Math.min(BINS - 1, Math.floor(values[i] * BINS + 1e-9))] += 1;
-    });
+      else if (iou <= 0) counts[1] += 1;
+      else counts[2 + Math.min(BINS - 1, Math.floor(iou * BINS + 1e-9))] += 1;
+    }
   }
   return { counts, n };
 }
@@ -167,16 +177,29 @@ const SCATTERS = [
   { title: 'Centre and length', x: 'centre error (s)', y: 'length error (s)', of: (e) => [(e[1] + e[2]) / 2, e[2] - e[1]] },
 ];
 
-// Ends of both axes of all scatters: all but the furthest two in a hundred points of all runs lie inside.
+// Ends of both axes of all scatters: all but the furthest two in a hundred values of all runs lie inside.
+let reachOfAll = null;
 function errorReach() {
-  const sizes = RUNS.flatMap((_, run) => errors(run, M.query.keys()).flatMap((e) => SCATTERS.flatMap((s) => s.of(e).map(Math.abs)))).sort((a, b) => a - b);
+  reachOfAll ??= findReach();
+  return reachOfAll;
+}
+
+function findReach() {
+  const sizes = [];
+  for (let run = 0; run < RUNS.length; run++) {
+    for (const [, start, end] of errors(run, M.query.keys())) {
+      sizes.push(Math.abs(start), Math.abs(end), Math.abs((start + end) / 2), Math.abs(end - start));
+    }
+  }
+  sizes.sort((a, b) => a - b);
   const at = sizes.length ? sizes[Math.floor(0.98 * (sizes.length - 1))] : 1;
   return Math.max(1, niceTicks(0, at * 1.05, 4).at(-1) + (niceTicks(0, at * 1.05, 4)[1] || 1));
 }
 
-function scatterChart(run, kind, chosen, reach) {
+function scatterChart(run, kind, chosen) {
   let places = [];
   const draw = (holder, width) => {
+    const reach = errorReach();
     const size = Math.min(width, 340);
     const height = size + 6;
     const picture = axes(size, height, `${kind.title} errors of ${RUNS[run].name}`);
@@ -226,7 +249,7 @@ function scatterChart(run, kind, chosen, reach) {
     .reduce((best, entry) => (entry[0] < best[0] ? entry : best), [81, null])[1];
   const made = chart(kind.title, 0, draw, () => {
     const points = errors(run, chosen());
-    const beyond = points.filter((e) => kind.of(e).some((value) => Math.abs(value) > reach)).length;
+    const beyond = points.filter((e) => kind.of(e).some((value) => Math.abs(value) > errorReach())).length;
     return `${plural(points.length, 'answer')} with a span` + (beyond ? `; ${whole(beyond)} beyond the axes are squares on the edge.` : '.');
   });
   made.figure.classList.add('scatter', runClass(run));

@@ -93,17 +93,17 @@ function change_state(changes) {
   for (const listener of listeners) listener(changes);
 }
 
-const ious = (answers) => {
-  const column = state.reading === 'official' ? IOU_OFFICIAL : IOU_EXACT;
-  return answers.map((answer) => answer[column]);
-};
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
 // Mean IoU of a run's answers to a moment under the chosen reading; null where the run does not hold the moment.
-const caseIou = (run, moment) => {
+function caseIou(run, moment) {
   const answers = RUNS[run].answers[moment];
-  return answers && mean(ious(answers));
-};
+  if (!answers) return null;
+  const column = state.reading === 'official' ? IOU_OFFICIAL : IOU_EXACT;
+  let sum = 0;
+  for (const answer of answers) sum += answer[column];
+  return sum / answers.length;
+}
 const targets = (moment) => {
   const flat = M.target[moment];
   return flat.filter((_, i) => i % 2 === 0).map((start, i) => [start, flat[2 * i + 1]]);
@@ -121,7 +121,10 @@ function spanLength(moment) {
   }
   return total;
 }
-const SPAN_LENGTH = Array.from({ length: COUNT }, (_, i) => spanLength(i));
+function spanLengths() {
+  return Array.from({ length: COUNT }, (_, i) => (M.target[i].length === 2 ? M.target[i][1] - M.target[i][0] : spanLength(i)));
+}
+const SPAN_LENGTH = spanLengths();
 
 const theme = {
   get: () => document.documentElement.dataset.theme || (matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light'),

@@ -1,7 +1,9 @@
 // The list of moments: filters, order, pages; a timeline for each; details with the clip on demand.
 
 const PAGE = 25;
-const HAYSTACK = Array.from({ length: COUNT }, (_, i) =>
+// What a search looks through, made when it is first needed.
+const haystacks = new Array(COUNT);
+const haystack = (i) => (haystacks[i] ??=
   [M.query[i], M.video[i], ...RUNS.flatMap((run) => (run.answers[i] || []).map((answer) => D.texts[answer[TEXT]] || ''))].join('\n').toLowerCase());
 const DUPLICATES = RUNS.map((run) => new Set(run.duplicates));
 
@@ -28,7 +30,8 @@ function matches(moment) {
   if (SPAN_LENGTH[moment] < limit('span_min', 0) || SPAN_LENGTH[moment] > limit('span_max', Infinity)) return false;
   return searched(moment);
 }
-const searched = (moment) => state.q.toLowerCase().split(/\s+/).every((word) => HAYSTACK[moment].includes(word));
+let words = [];
+const searched = (moment) => words.every((word) => haystack(moment).includes(word));
 
 const gap = (moment) => {
   const values = RUNS.map((_, run) => caseIou(run, moment)).filter((value) => value !== null);
@@ -71,6 +74,7 @@ function middle() {
 }
 
 function choose() {
+  words = state.q.toLowerCase().split(/\s+/).filter(Boolean);
   chosen = Array.from({ length: COUNT }, (_, i) => i).filter(matches);
   middleOf = null;
   const [, key] = SORTS[state.sort] || SORTS.file;
@@ -149,8 +153,7 @@ function samplesSection() {
   const pagers = [pager('top'), pager('bottom')];
   choose();
   const counts = histogramChart(() => chosen);
-  const reach = errorReach();
-  const scatters = RUNS.flatMap((_, run) => SCATTERS.map((kind) => scatterChart(run, kind, () => chosen, reach)));
+  const scatters = RUNS.flatMap((_, run) => SCATTERS.map((kind) => scatterChart(run, kind, () => chosen)));
   let waiting = 0;
   const redrawCharts = () => [counts, ...scatters].forEach((one) => one.redraw());
   const show = () => {
