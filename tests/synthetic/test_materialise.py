@@ -21,6 +21,15 @@ def test_a_training_set_and_other_names(tmp_path: Path) -> None:
     assert materialise("Qwen/Qwen3-VL-8B-Instruct", tmp_path) == "Qwen/Qwen3-VL-8B-Instruct"
 
 
+def test_the_base_model_is_not_copied(tmp_path: Path) -> None:
+    from transformers import AutoConfig
+
+    assert AutoConfig.from_pretrained(materialise("synthetic:base", tmp_path)).model_type == "qwen3_vl"
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="unknown synthetic name"):
+        materialise("synthetic:base,seed=1", tmp_path)
+
+
 def test_a_checkpoint_is_made_once_and_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import AutoModelForImageTextToText
 

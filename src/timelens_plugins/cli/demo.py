@@ -1,8 +1,9 @@
-"""``timelens demo``: the whole line on synthetic clips and a tiny model."""
+"""``timelens demo``: a tiny model learns to ground on synthetic clips, by the recipes and the real ``lmms-eval``."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 __all__ = ["add_arguments", "run"]
@@ -10,14 +11,31 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    parser.add_argument("--output", type=Path, default=Path("demo-output"), help="folder (default: %(default)s)")
-    parser.add_argument("--clips", type=int, default=6, help="videos in each subset (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of clips and weights (default: %(default)s)")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument(
+        "--quick", dest="size", action="store_const", const="quick", help="all stages, too short to learn"
+    )
+    size.add_argument("--full", dest="size", action="store_const", const="full", help="more moments, longer training")
+    parser.add_argument("--seed", type=int, default=0, help="of clips, training and sampling (default: %(default)s)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("demo-output"),
+        help="folder; run again, an interrupted demo continues (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--processes", type=int, default=2, help="that training is spread over, on the CPU (default: %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo."""
-    from timelens_plugins.synthetic.demo import run_demo
+    from timelens_plugins.demo import SIZES, run_demo
+    from timelens_plugins.demo.command import CommandError
 
-    run_demo(args.output, args.clips, args.seed)
+    try:
+        run_demo(args.output, SIZES[args.size or "default"], seed=args.seed, processes=args.processes)
+    except CommandError as error:
+        print(f"timelens demo: {error}", file=sys.stderr)
+        return 1
     return 0

@@ -5,6 +5,7 @@ runs from a clean clone without a download::
 
     synthetic:qwen3_vl                      a tiny random checkpoint of the family
     synthetic:qwen2_5_vl,seed=1
+    synthetic:base                          the demo's base model, which comes with the package
     synthetic:training_set                  annotations in TimeLens-100K's format, videos beside them
     synthetic:training_set,clips=4,seed=0   four clips of each of the three kinds
     synthetic:benchmark,clips=2             annotations and videos in TimeLens-Bench's layout
@@ -25,6 +26,7 @@ __all__ = ["PREFIX", "materialise"]
 PREFIX = "synthetic:"
 
 _MODELS = ("qwen3_vl", "qwen2_5_vl")
+_BASE = "base"
 _DATA: dict[str, Callable[..., Path]] = {"training_set": write_training_set, "benchmark": write_benchmark}
 _DATA_OPTIONS = ("clips", "seed", "queries", "size")
 
@@ -45,9 +47,13 @@ def materialise(name: str, folder: str | Path) -> str:
     if not name.startswith(PREFIX):
         return name
     kind, *pairs = name[len(PREFIX) :].split(",")
+    if kind == _BASE and not pairs:
+        from timelens_plugins.synthetic.grounder import BASE_CHECKPOINT
+
+        return str(BASE_CHECKPOINT)
     allowed = ("seed",) if kind in _MODELS else _DATA_OPTIONS
     if kind not in _MODELS and kind not in _DATA:
-        raise ValueError(f"unknown synthetic name {name!r}; known: {', '.join((*_MODELS, *_DATA))}")
+        raise ValueError(f"unknown synthetic name {name!r}; known: {', '.join((*_MODELS, _BASE, *_DATA))}")
     options: dict[str, int] = {}
     for pair in pairs:
         key, _, value = pair.partition("=")

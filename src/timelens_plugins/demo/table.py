@@ -1,0 +1,148 @@
+"""Scores of the demo's stages, beside those of answers that never look at the video."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from timelens_plugins.demo.stages import Cost
+from timelens_plugins.metrics import (
+    THRESHOLDS,
+    Difference,
+    Interval,
+    Sample,
+    Scores,
+    chance_levels,
+    evaluate,
+    load_results,
+    paired_difference,
+)
+
+__all__ = ["Summary", "latest_samples", "summarise"]
+
+READING = "official"
+CHANCE = {"random span": "random span", "best constant span": "best constant span"}
+"""Levels of :func:`~timelens_plugins.metrics.chance_levels` that the table has, and their names there."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run of the demo came to. Scores are fractions.
+
+    Attributes:
+        scores: of each evaluated stage, in order, under the official reading.
+        chance: recall and mIoU of answers without a video.
+        gain: of the last stage over the one before it, paired.
+        costs: of each stage.
+    """
+
+    scores: Mapping[str, Scores]
+    chance: Mapping[str, tuple[Mapping[float, float], float]]
+    gain: Difference
+    costs: Mapping[str, Cost]
+
+    def table(self) -> str:
+        """The table as Markdown, readable as text."""
+        rows = [["", *(f"R1@{t:g}" for t in THRESHOLDS), "mIoU", "95 % CI", "seconds"]]
+        for name, (recall, miou) in self.chance.items():
+            rows.append([name, *(_percent(recall[t]) for t in THRESHOLDS), _percent(miou), "", ""])
+        for name, scores in self.scores.items():
+            figures = [*(_percent(scores.recall[t]) for t in THRESHOLDS), _percent(scores.miou)]
+            rows.append([name, *figures, _range(scores.intervals["mIoU"]), self._seconds(name)])
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = [
+            "| "
+            + " | ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True)))
+            + " |"
+            for r in rows
+        ]
+        rule = "|-" + "-|-".join("-" * (w - (i > 0)) + ":" * (i > 0) for i, w in enumerate(widths)) + "-|"
+        return "\n".join([lines[0], rule, *lines[1:]])
+
+    def gain_line(self) -> str:
+        """The last stage's gain in words."""
+        before, after = list(self.scores)[-2:]
+        return (
+            f"{after} against {before}: {100 * self.gain.miou:+.1f} mIoU, paired 95 % CI "
+            f"{_range(self.gain.intervals['mIoU'], sign=True)} ({self.gain.n} moments of {self.gain.videos} clips)"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """All figures, scores as fractions."""
+        return {
+            "scores": {
+                name: {
+                    "n": s.n,
+                    "videos": s.videos,
+                    "recall": {f"{t:g}": s.recall[t] for t in THRESHOLDS},
+                    "miou": s.miou,
+                    "miou_ci95": _ends(s.intervals["mIoU"]),
+                    "parse_failures": s.parse_failures,
+                }
+                for name, s in self.scores.items()
+            },
+            "chance": {
+                name: {"recall": {f"{t:g}": recall[t] for t in THRESHOLDS}, "miou": miou}
+                for name, (recall, miou) in self.chance.items()
+            },
+            "gain": {"miou": self.gain.miou, "miou_ci95": _ends(self.gain.intervals["mIoU"])},
+            "costs": {name: vars(cost) for name, cost in self.costs.items()},
+        }
+
+    def _seconds(self, name: str) -> str:
+        cost = self.costs.get(name)
+        if cost is None:
+            return ""
+        return f"{cost.seconds:.0f}" + ("*" if cost.starts > 1 else "")
+
+
+def summarise(results: Mapping[str, Path], costs: Mapping[str, Cost]) -> Summary:
+    """Read the stages' results.
+
+    Args:
+        results: folders of lmms-eval's results, by the name of the stage; at least two, all about the same moments.
+        costs: of the stages, by the same names where they have one.
+
+    Raises:
+        ValueError: a folder without samples, or stages about different moments.
+    """
+    samples = {name: latest_samples(folder) for name, folder in results.items()}
+    first = next(iter(samples.values()))
+    levels = chance_levels([s.target for s in first], [s.duration or 0.0 for s in first], reading=READING)
+    before, after = list(samples.values())[-2:]
+    return Summary(
+        scores={name: evaluate(s, READING) for name, s in samples.items()},
+        chance={shown: (levels[name].recall, levels[name].miou) for name, shown in CHANCE.items()},
+        gain=paired_difference(after, before, READING),
+        costs=dict(costs),
+    )
+
+
+def latest_samples(folder: Path) -> list[Sample]:
+    """Samples of all subsets of the last evaluation under a folder of lmms-eval's results.
+
+    Raises:
+        ValueError: there are none.
+    """
+    files = sorted(folder.glob("*/*_samples_*.jsonl"))
+    if not files:
+        raise ValueError(f"{folder} has no samples of lmms-eval: delete the folder and run the demo again")
+    newest = files[-1].name.split("_samples_")[0]
+    return [s for file in files if file.name.startswith(newest) for s in load_results(file).samples]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _ends(interval: Interval | None) -> Sequence[float] | None:
+    return None if interval is None else [interval.low, interval.high]
+
+
+def _range(interval: Interval | None, *, sign: bool = False) -> str:
+    if interval is None:
+        return ""
+    form = "{:+.1f} … {:+.1f}" if sign else "{:.1f} … {:.1f}"
+    return form.format(100 * interval.low, 100 * interval.high)
