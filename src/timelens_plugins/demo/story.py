@@ -13,12 +13,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import yaml
+
 from timelens_plugins.demo.command import run_command
 from timelens_plugins.demo.settings import DemoSettings
 from timelens_plugins.demo.stages import Stages
 from timelens_plugins.demo.table import Summary, summarise
 from timelens_plugins.locations import shipped_folder
-from timelens_plugins.plateau import Decision, read_reward_log
 from timelens_plugins.report import load_runs, write_report
 from timelens_plugins.synthetic.benchmark import write_benchmark, write_training_set
 from timelens_plugins.synthetic.grounder import BASE_CHECKPOINT
@@ -55,11 +56,7 @@ def run_demo(
     """
     demo = Demo(output, settings or DemoSettings(), seed, processes, said)
     summary = demo.run()
-    said("")
-    said(summary.table())
-    said("")
-    for line in demo.outcome(summary):
-        said(line)
+    said(f"\n{summary.table()}\n\n{summary.outcome()}\nreport: {demo.output / 'report.html'}")
     return summary
 
 
@@ -81,31 +78,17 @@ class Demo:
         stages, s = self.stages, self.settings
         stages.run("clips", self.make_clips, self.said)
         stages.run("evaluate base model", lambda: self.evaluate(BASE_CHECKPOINT, "base"), self.said)
-        stages.run(SFT, lambda: self.train("sft", self.sft, "--max_steps", s.sft_steps), self.said)
+        stages.run(SFT, lambda: self.fine_tune(self.sft, "--max_steps", s.sft_steps), self.said)
         stages.run("evaluate SFT", lambda: self.evaluate(self.sft, "sft"), self.said)
-        stages.run("difficulty", self.estimate, self.said)
-        stages.run(RLVR, self.reinforce, self.said)
+        stages.run("difficulty", lambda: self.estimate(self.difficulty, s.samples), self.said)
+        stages.run(RLVR, lambda: self.reinforce(self.rlvr, "--difficulty_file", self.difficulty), self.said)
         stages.run("evaluate RLVR", lambda: self.evaluate(self.rlvr, "rlvr"), self.said)
         results = {BASE: "base", SFT: "sft", RLVR: "rlvr"}
-        summary = summarise({name: self.results(short) for name, short in results.items()}, stages.costs)
+        folders = {name: self.results(short) for name, short in results.items()}
+        summary = summarise(folders, stages.costs, self.rlvr)
         (self.output / "demo.json").write_text(json.dumps(summary.as_json(), indent=1) + "\n", encoding="utf-8")
         stages.run("report", self.report, self.said)
         return summary
-
-    def outcome(self, summary: Summary) -> list[str]:
-        """What a reader of the table wants to know besides."""
-        steps, stop = _stop_of(self.rlvr)
-        return [
-            summary.gain_line(),
-            f"RLVR: {steps} of {self.settings.rl_steps} steps; "
-            + (stop if stop is not None else "the reward had no plateau before they ended"),
-            f"seconds: {sum(cost.seconds for cost in self.stages.costs.values()):.0f} in all, clips, evaluations, "
-            "difficulty and report included"
-            + (
-                "; * was interrupted, its last start alone" if any(c.starts > 1 for c in summary.costs.values()) else ""
-            ),
-            f"report: {self.output / 'report.html'}",
-        ]
 
     def make_clips(self) -> None:
         """The benchmark, and two disjoint training sets."""
@@ -114,28 +97,22 @@ class Demo:
         write_training_set(self.training, s.sft_clips, seed=self.seed, size=64)
         write_training_set(self.pool, s.rl_clips, seed=self.seed + _POOL_SEED, size=64)
 
-    def train(self, recipe: str, target: Path, *flags: str | int | Path, annotations: Path | None = None) -> None:
-        """A recipe with its demo configuration; continues where it was killed."""
-        data = (annotations or self.training) / "timelens-100k.jsonl"
-        self._launch(recipe, "--annotations", data, "--output_dir", target, "--seed", self.seed, *flags)
+    def fine_tune(self, target: Path, *flags: str | int | Path) -> None:
+        """SFT from the base model; continues where it was killed."""
+        data = ("--annotations", self.training / "timelens-100k.jsonl", "--output_dir", target)
+        self._launch("sft", *data, *self._batch("sft"), "--seed", self.seed, *flags)
 
-    def estimate(self) -> None:
+    def estimate(self, target: Path, samples: int) -> None:
         """How hard the pool is for the fine-tuned model."""
-        flags = ("--model_name_or_path", self.sft, "--annotations", self.pool / "timelens-100k.jsonl")
-        more = ("--output", self.difficulty, "--samples", self.settings.samples, "--seed", self.seed)
-        self._launch("difficulty", *flags, *more)
+        data = ("--annotations", self.pool / "timelens-100k.jsonl", "--output", target)
+        self._launch("difficulty", "--model_name_or_path", self.sft, *data, "--samples", samples, "--seed", self.seed)
 
-    def reinforce(self) -> None:
-        """From the fine-tuned model, on the pool."""
-        s = self.settings
-        self.train(
-            "rlvr",
-            self.rlvr,
-            *("--model_name_or_path", self.sft, "--difficulty_file", self.difficulty),
-            *("--per_device_train_batch_size", _PROMPTS * _GENERATIONS // self.processes),
-            *("--max_steps", s.rl_steps, "--save_steps", s.rl_save_steps),
-            annotations=self.pool,
-        )
+    def reinforce(self, target: Path, *flags: str | int | Path) -> None:
+        """RLVR from the fine-tuned model, on the pool; continues where it was killed."""
+        data = ("--annotations", self.pool / "timelens-100k.jsonl", "--output_dir", target)
+        sizes = ("--max_steps", self.settings.rl_steps, "--save_steps", self.settings.rl_save_steps)
+        model = ("--model_name_or_path", self.sft)
+        self._launch("rlvr", *model, *data, *self._batch("rlvr"), *sizes, "--seed", self.seed, *flags)
 
     def evaluate(self, checkpoint: Path, name: str) -> None:
         """A checkpoint on the benchmark by the real command; answers of a killed run are kept."""
@@ -148,7 +125,7 @@ class Demo:
             *("--log_samples", "--output_path", str(self.results(name))),
         ]
         environment = _ONE_THREAD | {"TIMELENS_BENCH_DIR": str(self.benchmark)}
-        self._run(command, f"evaluate {name}", environment, bars="timelens")
+        self._run(command, f"evaluate {name}", environment, bars="Answering")
 
     def results(self, name: str) -> Path:
         """Folder of lmms-eval's results."""
@@ -165,26 +142,27 @@ class Demo:
             title="timelens demo",
         )
 
+    def _batch(self, recipe: str) -> tuple[str, int]:
+        """The batch of the configuration, which is one process's of two, on this run's processes."""
+        name = "per_device_train_batch_size"
+        rows = 2 * yaml.safe_load(_configuration(recipe).read_text(encoding="utf-8"))[name]
+        if rows % self.processes:
+            raise ValueError(f"{self.processes} processes cannot share the {rows} rows of a step of {recipe}")
+        return f"--{name}", rows // self.processes
+
     def _launch(self, recipe: str, *flags: str | int | float | Path) -> None:
-        folder = shipped_folder("recipes")
         command = [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
             *("--nproc-per-node", str(self.processes)),
-            *(str(folder / f"{recipe}.py"), "--config", str(folder / "configs" / f"demo_{recipe}.yaml")),
+            *(str(shipped_folder("recipes") / f"{recipe}.py"), "--config", str(_configuration(recipe))),
             *map(str, flags),
         ]
-        self._run(command, recipe, _ONE_THREAD)
+        self._run(command, recipe, _ONE_THREAD, bars=r"^(?!Loading weights|Writing model|Map)")
 
-    def _run(self, command: list[str], label: str, environment: dict[str, str], bars: str = "") -> None:
+    def _run(self, command: list[str], label: str, environment: dict[str, str], bars: str) -> None:
         log = self.output / "logs" / f"{label.replace(' ', '_')}.log"
         run_command(command, log, label=label, environment=environment, bars=bars)
 
 
-_PROMPTS, _GENERATIONS = 16, 8  # of a step of reinforcement learning, whatever the number of processes
-
-
-def _stop_of(run: Path) -> tuple[int, str | None]:
-    """Steps a run of reinforcement learning took, and why it was stopped, if it was."""
-    log, state = read_reward_log(run)
-    decision = next((e["plateau"] for e in state["log_history"] if "plateau" in e), None)
-    return log.steps[-1], None if decision is None else Decision.from_dict(decision).summary()
+def _configuration(recipe: str) -> Path:
+    return shipped_folder("recipes") / "configs" / f"demo_{recipe}.yaml"

@@ -1,0 +1,171 @@
+"""The demo over several seeds, with its controls; and what difficulty sampling and the plateau's stop do in it.
+
+    python benchmarks/demo.py seeds --seeds 1 2 3 4 5 --output build/demo_seeds
+    python benchmarks/demo.py sampling --seeds 1 2 3 --output build/demo_seeds
+
+*seeds* runs ``timelens demo`` for each seed and then the control: as many CPU seconds as reinforcement learning and the
+estimate of difficulty took, spent on more supervised fine-tuning, on the clips of both stages.
+
+*sampling* trains each seed's fine-tuned model to the last step, without a stop, on moments that are drawn in four ways,
+and evaluates three checkpoints of each: where the plateau's rule would have stopped, the one it would have kept, and
+the last one.
+
+All evaluations are those of the demo: ``lmms-eval`` on the held-out moments, official reading. Interrupted, the same
+command continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from statistics import fmean, median
+
+from timelens_plugins.demo import SIZES
+from timelens_plugins.demo.story import Demo
+from timelens_plugins.demo.table import READING, Summary, latest_samples
+from timelens_plugins.metrics import Difference, Sample, evaluate, paired_difference
+from timelens_plugins.plateau import PlateauSettings, read_reward_log, suggested_patience
+
+PROMPTS = 16  # of a step, as in demo_rlvr.yaml
+MOMENTS = 300  # that an offline selection keeps
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=["seeds", "sampling"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--size", choices=SIZES, default="default")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=Path("build/demo_seeds"))
+    args = parser.parse_args()
+    demos = [
+        Demo(args.output / f"seed-{seed}", SIZES[args.size], seed, args.processes, lambda line: print(line, flush=True))
+        for seed in args.seeds
+    ]
+    if args.part == "seeds":
+        print(seeds_table([(demo.seed, *with_control(demo)) for demo in demos]))
+    else:
+        print(sampling_table([(demo.seed, name, *row) for demo in demos for name, row in sampling(demo)]))
+    return 0
+
+
+# ---------------------------------------------------------------------- seeds
+
+
+def with_control(demo: Demo) -> tuple[Summary, Sequence[Sample], int]:
+    """The demo, then the samples of the control and its number of steps."""
+    summary = demo.run()
+    costs = demo.stages.costs
+    per_step = costs["after SFT"].cpu_seconds / demo.settings.sft_steps
+    spent = costs["after RLVR"].cpu_seconds + costs["difficulty"].cpu_seconds
+    steps = demo.settings.sft_steps + round(spent / per_step)
+    target = demo.output / "more_sft"
+    both = demo.output / "both.jsonl"
+    join_training_sets([demo.training, demo.pool], both)
+    flags = ("--annotations", both, "--video_root", demo.output.resolve(), "--max_steps", steps)
+    demo.stages.run("more SFT", lambda: demo.fine_tune(target, *flags), demo.said)
+    demo.stages.run("evaluate more SFT", lambda: demo.evaluate(target, "more_sft"), demo.said)
+    return summary, latest_samples(demo.results("more_sft")), steps
+
+
+def join_training_sets(folders: Sequence[Path], target: Path) -> None:
+    """One annotation file for several sets beside it."""
+    rows = []
+    for folder in folders:
+        for line in (folder / "timelens-100k.jsonl").read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            rows.append(json.dumps(row | {"video_path": f"{folder.name}/videos/{row['video_path']}"}) + "\n")
+    target.write_text("".join(rows), encoding="utf-8")
+
+
+def seeds_table(rows: Sequence[tuple[int, Summary, Sequence[Sample], int]]) -> str:
+    lines = [
+        "| seed | random | best constant | base | SFT | RLVR | gain, paired 95 % CI | steps | CPU s | "
+        "more SFT (steps) |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for seed, summary, control, steps in rows:
+        base, sft, rlvr = (100 * s.miou for s in summary.scores.values())
+        random, constant = (100 * miou for _, miou in summary.chance.values())
+        more = 100 * evaluate(control, READING).miou
+        cost = summary.costs["after RLVR"].cpu_seconds
+        lines.append(
+            f"| {seed} | {random:.1f} | {constant:.1f} | {base:.1f} | {sft:.1f} | {rlvr:.1f} | {_gain(summary.gain)} | "
+            f"{summary.steps} | {cost:.0f} | {more:.1f} ({steps}) |"
+        )
+    gains = [100 * summary.gain.miou for _, summary, _, _ in rows]
+    clear = sum(interval.low > 0 for _, s, _, _ in rows if (interval := s.gain.intervals["mIoU"]) is not None)
+    lines.append(f"\nmedian gain {median(gains):+.1f} mIoU; paired interval above 0 in {clear} of {len(rows)} seeds")
+    return "\n".join(lines)
+
+
+def _gain(difference: Difference) -> str:
+    interval = difference.intervals["mIoU"]
+    ends = "" if interval is None else f" ({100 * interval.low:+.1f} … {100 * interval.high:+.1f})"
+    return f"{100 * difference.miou:+.1f}{ends}"
+
+
+# ---------------------------------------------------------------------- sampling and stopping
+
+
+def sampling(demo: Demo) -> list[tuple[str, tuple[str, ...]]]:
+    """Each way to draw, and its columns."""
+    demo.run()
+    greedy = demo.output / "difficulty_greedy.jsonl"
+    demo.stages.run("difficulty, greedy", lambda: demo.estimate(greedy, 1), demo.said)
+    drawn = ("--strata", "none", "--target_size", MOMENTS)
+    ways: dict[str, tuple[str | int | Path, ...]] = {
+        "all alike": ("--difficulty", "none"),
+        "greedy, as released": ("--difficulty", "offline", "--difficulty_file", greedy, *drawn),
+        f"{demo.settings.samples} answers, shrunk": (
+            *("--difficulty", "offline", "--difficulty_file", demo.difficulty, "--shrink", "true"),
+            *drawn,
+        ),
+        "online": ("--difficulty", "online", "--difficulty_file", demo.difficulty),
+    }
+    start = latest_samples(demo.results("sft"))
+    return [(name, one_way(demo, f"sampling_{i}", flags, start)) for i, (name, flags) in enumerate(ways.items())]
+
+
+def one_way(demo: Demo, short: str, flags: Sequence[str | int | Path], start: Sequence[Sample]) -> tuple[str, ...]:
+    target = demo.output / short
+    kept = ("--early_stopping", "false", "--save_total_limit", 1000)
+    demo.stages.run(short, lambda: demo.reinforce(target, *flags, *kept), demo.said)
+    log, _ = read_reward_log(target, samples_per_step=PROMPTS)
+    decision = log.replay(PlateauSettings(suggested_patience(demo.settings.rl_steps * PROMPTS)))
+    tenth = max(1, len(log.steps) // 10)
+    columns = [f"{fmean(log.rewards[:tenth]):.3f} → {fmean(log.rewards[-tenth:]):.3f}"]
+    columns.append(f"{fmean(log.spreads[:tenth]):.3f} → {fmean(log.spreads[-tenth:]):.3f}")
+    last = log.steps[-1]
+    for step in (None if decision is None else decision.start_step, None if decision is None else decision.step, last):
+        if step is None:
+            columns.append("–")
+            continue
+        found = min(saved for saved in saved_steps(target) if saved >= step)
+        name = f"{short}_{found}"
+        checkpoint = target / f"checkpoint-{found}"
+        demo.stages.run(f"evaluate {name}", partial(demo.evaluate, checkpoint, name), demo.said)
+        gain = paired_difference(latest_samples(demo.results(name)), start, READING)
+        columns.append(f"{found}: {_gain(gain)}")
+    return tuple(columns)
+
+
+def saved_steps(run: Path) -> list[int]:
+    return sorted(int(path.name.removeprefix("checkpoint-")) for path in run.glob("checkpoint-*"))
+
+
+def sampling_table(rows: Sequence[tuple[object, ...]]) -> str:
+    lines = [
+        "| seed | moments drawn | reward, first → last tenth | spread within groups | kept by the rule: step, gain | "
+        "where it stops | last step |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    return "\n".join([*lines, "", "gain: mIoU against the fine-tuned model, paired 95 % CI"])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
