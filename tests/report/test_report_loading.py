@@ -1,0 +1,200 @@
+"""Files into runs: which belong together, what a file says about itself, and the command from end to end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_runs import make_samples
+
+from timelens_plugins.cli import main
+from timelens_plugins.metrics import Sample, load_results, reading_iou
+from timelens_plugins.report import Run, load_run, load_runs
+from timelens_plugins.report.scoring import scores
+
+DATA = Path(__file__).parents[1] / "data"
+RESULTS = DATA / "results" / "timelens.json"
+
+
+def write_samples(path: Path, samples: list[Sample]) -> Path:
+    """As lmms-eval logs the samples of this package's tasks."""
+    rows = [
+        {
+            "doc_id": i,
+            "filtered_resps": [s.answer or ""],
+            "mIoU": {
+                "video": s.video,
+                "query": s.query,
+                "span": [list(span) for span in s.target],
+                "pred": s.predicted and list(s.predicted),
+                "status": "parsed" if s.predicted else "no_span",
+                "duration": s.duration,
+                "subset": "timelens_bench",
+            },
+        }
+        for i, s in enumerate(samples)
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def page_data(path: Path) -> dict[str, Any]:
+    text = path.read_text().split('id="data">', 1)[1].split("</script>", 1)[0]
+    data: dict[str, Any] = json.loads(text)
+    return data
+
+
+def test_results_of_timelens_keep_their_samples() -> None:
+    run = load_run(RESULTS, "run")
+    assert [case.moment for case in run.cases] == list(load_results(RESULTS).samples)
+    assert run.single
+
+
+def test_files_that_lmms_eval_wrote_together_are_one_run(tmp_path: Path) -> None:
+    files = [
+        write_samples(tmp_path / model / f"{time}_samples_timelens_bench_{task}.jsonl", make_samples(3))
+        for model, time in (("sft", "20260101_000000"), ("rlvr", "20260102_000000"))
+        for task in ("charades", "activitynet")
+    ]
+    runs = load_runs(files)
+    assert [run.name for run in runs] == ["sft", "rlvr"]
+    assert [len(run.cases) for run in runs] == [6, 6]
+    subsets = {case.moment.subset for case in runs[0].cases}
+    assert subsets == {"timelens_bench_charades", "timelens_bench_activitynet"}
+    named = load_runs(files, ["all"] * 4)
+    assert [(run.name, len(run.cases)) for run in named] == [("all", 12)]
+
+
+def test_of_a_folder_the_newest_samples_of_each_task_count(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    write_samples(folder / "20260101_000000_samples_a.jsonl", make_samples(3))
+    write_samples(folder / "20260102_000000_samples_a.jsonl", make_samples(4))
+    write_samples(folder / "20260101_000000_samples_b.jsonl", make_samples(5))
+    [run] = load_runs([tmp_path])
+    assert (run.name, len(run.cases)) == ("model", 9)
+    assert "1 older samples files" in run.notes[0]
+    write_samples(tmp_path / "other" / "20260101_000000_samples_b.jsonl", make_samples(5))
+    with pytest.raises(ValueError, match="several models"):
+        load_runs([tmp_path])
+
+
+def test_equal_names_get_more_of_their_paths(tmp_path: Path) -> None:
+    files = [write_samples(tmp_path / folder / "samples.jsonl", make_samples(2)) for folder in ("a", "b")]
+    assert [run.name for run in load_runs(files)] == ["a/samples", "b/samples"]
+    first, second = load_runs([files[0], files[0]])
+    assert first.name != second.name
+
+
+def test_difficulty_rows_with_one_and_several_answers() -> None:
+    run = load_run(DATA / "moments" / "difficulty.jsonl", "difficulty")
+    rows = [json.loads(line) for line in (DATA / "moments" / "difficulty.jsonl").read_text().splitlines()]
+    assert [len(case.samples) for case in run.cases] == [len(row.get("ious", [0])) for row in rows]
+    for case, row in zip(run.cases, rows, strict=True):
+        recorded = row.get("ious", [row.get("iou")])
+        found = [reading_iou(s.predicted, s.target, "exact") for s in case.samples]
+        assert found == pytest.approx(recorded, abs=0.01)
+        assert case.window == (None if row.get("video_start") is None else (row["video_start"], row["video_end"]))
+
+
+def test_real_predictions_score_as_recorded(real_data: Path) -> None:
+    path = real_data / "difficulty" / "timer1_train_2k5.json"
+    rows = json.loads(path.read_text())
+    run = load_run(path, "Time-R1")
+    found = scores(run.cases, "exact")
+    assert found is not None
+    assert len(run.cases) == 2500
+    assert found.miou == pytest.approx(sum(row["difficulty"] for row in rows) / 2500 / 100)
+    assert sum(case.window is not None for case in run.cases) == 665
+    assert not any("recorded IoUs" in note for note in run.notes)
+
+
+def test_unlike_recorded_ious_are_told(tmp_path: Path) -> None:
+    row = {"video_path": "a.mp4", "query": "x", "span": [[0, 10]], "pred": [[0, 5]], "iou": 0.9, "duration": 20}
+    (tmp_path / "d.jsonl").write_text(json.dumps(row) + "\n")
+    run = load_run(tmp_path / "d.jsonl", "d")
+    assert "1 recorded IoUs are not those" in run.notes[0]
+
+
+def test_annotations_add_durations_and_missing_answers(tmp_path: Path) -> None:
+    annotations = {"A": {"duration": 30.0, "spans": [[0, 5], [6, 9]], "queries": ["opens", "closes"]}}
+    (tmp_path / "a.json").write_text(json.dumps(annotations))
+    results = {"A.mp4>>>opens>>>[[0, 5]]": {"timestamps": [[0, 4]], "answers": "0 - 4"}}
+    (tmp_path / "r.json").write_text(json.dumps(results))
+    [run] = load_runs([tmp_path / "r.json"], annotations=[tmp_path / "a.json"])
+    assert [(case.moment.status, case.moment.duration) for case in run.cases] == [("parsed", 30.0), ("missing", 30.0)]
+    assert load_run(tmp_path / "r.json", "r").cases[0].moment.duration is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"A": {"duration": 30.0, "spans": [[0, 5]], "queries": ["opens"]}}', "hold no prediction.*--annotations"),
+        ('{"doc_id": 0, "acc": 1}', "row 1.*mIoU"),
+        ("not json", "no known annotation format"),
+    ],
+)
+def test_files_that_are_neither_are_refused(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        load_run(tmp_path / "x.json", "x")
+
+
+def test_counts_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="one name for each of the 1"):
+        load_runs([RESULTS], ["a", "b"])
+    with pytest.raises(ValueError, match="--annotations takes one file"):
+        load_runs([RESULTS], annotations=[RESULTS, RESULTS])
+    with pytest.raises(ValueError, match="no samples of lmms-eval"):
+        load_runs([tmp_path])
+    with pytest.raises(ValueError, match="no file"):
+        load_runs([])
+
+
+def test_command_writes_a_page_and_charts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    a = write_samples(tmp_path / "a.jsonl", make_samples(12, seed=1))
+    b = write_samples(tmp_path / "b.jsonl", make_samples(12, seed=2))
+    state = tmp_path / "rlvr" / "trainer_state.json"
+    state.parent.mkdir()
+    history = [{"step": i, "reward": 0.1 * i, "samples": 8 * i} for i in range(1, 6)]
+    state.write_text(json.dumps({"log_history": history, "max_steps": 5}))
+    out = tmp_path / "report.html"
+    command = ["report", a, b, "-o", out, "--name", "SFT", "RLVR", "--training", state, "--charts", tmp_path / "charts"]
+    assert main([str(part) for part in command]) == 0
+    assert "SFT: 12 moments, RLVR: 12 moments" in capsys.readouterr().out
+    data = page_data(out)
+    assert [run["name"] for run in data["runs"]] == ["SFT", "RLVR"]
+    assert data["title"] == "SFT · RLVR"
+    assert data["training"][0]["name"] == "rlvr"
+    names = {path.name for path in (tmp_path / "charts").iterdir()}
+    expected = ("miou", "differences", "by_length", "iou", "errors", "training-1")
+    assert names == {f"{name}{suffix}" for name in expected for suffix in (".png", ".svg")}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--frames", "4", "--no-frames"], "exclude each other"),
+        (["--frames", "1"], "2 to 60 frames"),
+        (["--videos", "/no/such/folder"], "takes folders"),
+        (["--training", "/no/such/file.json"], "No such file"),
+    ],
+)
+def test_command_complains_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert main(["report", str(RESULTS), "-o", str(tmp_path / "r.html"), *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("timelens report: ")
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_runs_of_one_name_are_refused(tmp_path: Path) -> None:
+    from timelens_plugins.report import write_report
+
+    with pytest.raises(ValueError, match="different names"):
+        write_report([Run("a", ()), Run("a", ())], tmp_path / "r.html")
