@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from report_runs import make_run, make_samples, until
 
 from timelens_plugins.metrics import Sample, evaluate, paired_difference
 from timelens_plugins.report import Case, Run, load_runs, write_report
 from timelens_plugins.spans import Span
+from timelens_plugins.synthetic.mp4 import write_mp4
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -282,6 +284,22 @@ def test_several_targets_answers_windows_and_no_duration(open_report: Opener, tm
     page.locator(".sample button").first.click()
     assert page.locator(".answers tbody tr").count() == 4
     assert "A window of a longer video, 30–60 s" in page.locator(".detail").inner_text()
+
+
+@pytest.mark.parametrize(("duration", "share"), [(12.0, 1.0), (24.0, 0.5), (None, 1.0), (6.0, 1.0)])
+def test_frames_stand_at_their_own_time(
+    open_report: Opener, tmp_path: Path, duration: float | None, share: float
+) -> None:
+    """Whatever duration is stated: the clip lasts 12 s, and its truth begins in the middle."""
+    write_mp4(tmp_path / "v.mp4", np.zeros((48, 48, 64, 3), dtype=np.uint8), 4.0)
+    sample = Sample("v", "q", (Span(6, 9),), None, "unparsed", "", duration)
+    page = open_report(written([Run.from_samples("run", [sample])], tmp_path, videos=[tmp_path]))
+    box, frames, truth = (page.locator(name).bounding_box() for name in (".timeline", ".strip img", ".span.truth"))
+    assert box is not None
+    assert frames is not None
+    assert truth is not None
+    assert frames["width"] / box["width"] == pytest.approx(share, abs=0.01)
+    assert (truth["x"] - box["x"]) / frames["width"] == pytest.approx(0.5, abs=0.01)
 
 
 def test_real_clips(open_report: Opener, real_data: Path, tmp_path: Path) -> None:

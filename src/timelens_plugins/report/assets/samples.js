@@ -234,9 +234,13 @@ function showMoment(moment) {
   item.querySelector('button').focus({ preventScroll: true });
 }
 
-// Seconds that a moment's timeline shows.
+const stripOf = (moment) => (M.strip[moment] >= 0 ? D.strips[M.strip[moment]] : null);
+
+// Seconds that a moment's timeline shows: the stated duration, the clip's own where frames of it are longer, and else what
+// the spans need.
 function extentOf(moment) {
-  if (M.duration[moment] !== null) return M.duration[moment];
+  const strip = stripOf(moment);
+  if (M.duration[moment] !== null || strip) return Math.max(M.duration[moment] ?? 0, strip ? strip.duration : 0);
   const ends = [...M.target[moment], ...RUNS.flatMap((run) => (run.answers[moment] || []).flatMap((a) => (a[STATUS] === PARSED ? [a[END]] : [])))];
   return Math.max(...ends) * 1.05 || 1;
 }
@@ -263,11 +267,11 @@ function timeline(moment) {
   const share = (time) => `${(100 * clamp(time / total, 0, 1)).toFixed(3)}%`;
   const bar = (start, end, name, title) => el('span', { class: `span ${name}`, left: share(start), width: `max(2px, calc(${share(end)} - ${share(start)}))`, title });
   const box = el('div', { class: 'timeline' });
-  const strip = M.strip[moment] >= 0 ? D.strips[M.strip[moment]] : null;
+  const strip = stripOf(moment);
   if (strip) {
     const guides = targets(moment).flatMap(([start, end]) => [start, end]).map((time) => el('span', { class: 'guide', left: share(time) }));
     box.append(el('div', { class: 'strip' },
-      el('img', { src: strip.src, alt: `${strip.frames} frames of the clip in order`, loading: 'lazy', decoding: 'async', draggable: 'false' }), guides));
+      el('img', { width: share(strip.duration), src: strip.src, alt: `${strip.frames} frames of the clip in order`, loading: 'lazy', decoding: 'async', draggable: 'false' }), guides));
   }
   box.append(el('div', { class: 'track truth' }, targets(moment).map(([start, end]) => bar(start, end, 'truth', `annotated: ${spanText(start, end)}`))));
   RUNS.forEach((run, i) => {
@@ -284,7 +288,7 @@ function timeline(moment) {
   });
   const ticks = el('div', { class: 'ticks', 'aria-hidden': true });
   for (const tick of niceTicks(0, total, 5)) if (tick < total * 0.92) ticks.append(el('span', { left: share(tick) }, seconds(tick)));
-  if (M.duration[moment] !== null) ticks.append(el('span', { class: 'end', left: '100%' }, `${seconds(total)} s`));
+  if (M.duration[moment] !== null || strip) ticks.append(el('span', { class: 'end', left: '100%' }, `${seconds(total)} s`));
   box.append(ticks, el('span', { class: 'playhead', hidden: true }));
   if (M.media[moment] >= 0) {
     box.classList.add('playable');
