@@ -13,7 +13,15 @@ from plain_batch import image_prompt, random_tokens, repeated_inputs, video_prom
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from timelens_plugins.shared_prefix import Prompt, PromptTree, encode_vision, generate_group, log_probs, share_prompt
+from timelens_plugins.shared_prefix import (
+    Prompt,
+    PromptTree,
+    encode_vision,
+    generate_group,
+    generate_groups,
+    log_probs,
+    share_prompt,
+)
 from timelens_plugins.synthetic.tiny import build_model
 
 
@@ -70,6 +78,39 @@ def test_sampling_equals_stock_generate_under_the_same_seed(model: Any, processo
     found = lists(generate_group(model, prompt, settings, completions=5))
     assert found == [expected]
     assert len({len(row) for row in expected}) > 1
+
+
+@pytest.mark.parametrize("warped", [{"top_k": 0}, {"top_k": 7, "top_p": 0.8}, {"top_k": 0, "min_p": 0.05}, {}])
+def test_groups_decoded_together_are_those_decoded_alone(model: Any, processor: Any, warped: dict[str, Any]) -> None:
+    """Prompts of different lengths, one of them without a video, each under its own seed."""
+    prompts = [video_prompt(processor), video_prompt(processor, frames=8), image_prompt(processor)]
+    settings = config(model, do_sample=True, temperature=1.3, **warped)
+    torch.manual_seed(11)
+    free = stock(model, prompts[0], settings, 4)
+    settings.eos_token_id = [row[len(row) // 2] for row in free[::2]]  # stop rows at different places
+    seeds = [11, 2**62, 13]
+    alone = []
+    for prompt, seed in zip(prompts, seeds, strict=True):
+        torch.manual_seed(seed)
+        alone.append(stock(model, prompt, settings, 4))
+    state = torch.get_rng_state()
+    found = lists(generate_groups(model, prompts, settings, completions=4, seeds=seeds))
+    assert found == alone
+    assert torch.equal(torch.get_rng_state(), state)
+    assert len({len(row) for rows in found for row in rows}) > 1
+    assert lists(generate_groups(model, prompts[::-1], settings, completions=4, seeds=seeds[::-1])) == alone[::-1]
+
+
+def test_what_cannot_be_decoded_together_is_decoded_alone(model: Any, processor: Any) -> None:
+    prompts = [video_prompt(processor), video_prompt(processor, frames=8)]
+    settings = config(model, do_sample=True, temperature=1.3, repetition_penalty=1.5)
+    alone = []
+    for prompt, seed in zip(prompts, (1, 2), strict=True):
+        torch.manual_seed(seed)
+        alone += generate_group(model, prompt, settings, completions=3)
+    assert lists(generate_groups(model, prompts, settings, completions=3, seeds=[1, 2])) == lists(alone)
+    with pytest.raises(ValueError, match="seeds"):
+        generate_groups(model, prompts, settings, completions=3, seeds=[1])
 
 
 def test_several_queries_of_one_video(model: Any, processor: Any) -> None:

@@ -1,4 +1,4 @@
-"""Completions of a group: by one prefill for all of them, or by the plain repeated batch.
+"""Completions of groups: by one prefill for each, several groups decoded together, or by the plain repeated batch.
 
 What is sampled depends on the run's seed, the generation batch and the group's place in it; not on how many processes
 share the work, on what was generated before, or on which of the two ways it is computed.
@@ -7,7 +7,7 @@ share the work, on what was generated before, or on which of the two ways it is 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,17 +17,58 @@ from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from timelens_plugins.grpo.scoring import repeated_vision
-from timelens_plugins.shared_prefix import Prompt, generate_group
+from timelens_plugins.shared_prefix import Prompt, generate_group, generate_groups
 
-__all__ = ["complete_group", "seeded", "whole_model"]
+__all__ = ["complete_groups", "group_seed", "whole_model"]
 
 
-def complete_group(
-    model: Any, prompt: Prompt, config: GenerationConfig, completions: int, *, share: bool, max_rows: int | None = None
+def complete_groups(
+    model: Any,
+    prompts: Sequence[Prompt],
+    config: GenerationConfig,
+    completions: int,
+    seeds: Sequence[int],
+    *,
+    share: bool,
+    max_rows: int | None = None,
+    together: int = 1,
+) -> list[list[Tensor]]:
+    """Sampled continuations of prompts: for each, token ids of shape ``(n,)``, end-of-sequence token included.
+
+    Args:
+        model: unwrapped and whole.
+        prompts: of the groups.
+        config: of the sampling.
+        completions: of each prompt.
+        seeds: one for each prompt.
+        share: prefill a prompt once.
+        max_rows: completions of a prompt decoded at the same time, where prompts come one by one.
+        together: prompts decoded at the same time.
+    """
+    done: list[list[Tensor]] = []
+    device = model.get_input_embeddings().weight.device
+    if share and together > 1:
+        for at in range(0, len(prompts), together):
+            part = slice(at, at + together)
+            done += generate_groups(model, prompts[part], config, completions=completions, seeds=seeds[part])
+        return done
+    for prompt, seed in zip(prompts, seeds, strict=True):
+        with _seeded(device, seed):
+            if share:
+                done += generate_group(model, prompt, config, completions=completions, max_rows=max_rows)
+            else:
+                done.append(_repeated(model, prompt, config, completions, max_rows))
+    return done
+
+
+def group_seed(*numbers: int) -> int:
+    """A seed that is a function of ``numbers``."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _repeated(
+    model: Any, prompt: Prompt, config: GenerationConfig, completions: int, max_rows: int | None
 ) -> list[Tensor]:
-    """Sampled continuations of a prompt: token ids of shape ``(n,)`` each, end-of-sequence token included."""
-    if share:
-        return generate_group(model, prompt, config, completions=completions, max_rows=max_rows)[0]
     device = model.get_input_embeddings().weight.device
     rows = max_rows or completions
     done: list[Tensor] = []
@@ -59,9 +100,8 @@ def _plain(model: Any, prompt: Prompt, config: GenerationConfig, rows: int, devi
 
 
 @contextlib.contextmanager
-def seeded(device: torch.device, *numbers: int) -> Iterator[None]:
-    """Torch's random numbers as a function of ``numbers``; afterwards they go on as if nothing had happened."""
-    seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+def _seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Torch's random numbers from a seed; afterwards they go on as if nothing had happened."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

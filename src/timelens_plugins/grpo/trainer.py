@@ -30,7 +30,7 @@ from timelens_plugins.grpo.config import TimeLensGRPOConfig
 from timelens_plugins.grpo.groups import GROUPS, Group, by_group, by_row, split_groups
 from timelens_plugins.grpo.online import DIFFICULTY_FILE, OnlineDraws
 from timelens_plugins.grpo.prompts import PromptSource
-from timelens_plugins.grpo.rollout import complete_group, seeded, whole_model
+from timelens_plugins.grpo.rollout import complete_groups, group_seed, whole_model
 from timelens_plugins.grpo.sampler import GroupSampler, PromptOrder, shuffled
 from timelens_plugins.grpo.weights import NORMALISATION, slice_weights
 from timelens_plugins.rewards import read_completions
@@ -211,29 +211,33 @@ class TimeLensGRPOTrainer(GRPOTrainer):
         generations = self.num_generations if training else self.num_generations_eval
         members = split_groups(self._rows, generations)
         self.prompts.expect([rows[0]["prompt"] for rows in members])
-        self._groups, completions = [], []
+        self._groups = []
+        plain: list[Group] = []
+        completions: list[Tensor] = []
         index = self._step // (self.args.steps_per_generation * self.num_iterations)
         first = self.accelerator.process_index * len(members)
         with whole_model(self.model_wrapped, self.accelerator) as model, self.accelerator.autocast():
             encode = self._encoder(model)
-            for i, rows in enumerate(members):
+            for rows in members:
                 group = self.prompts.group(rows[0])
-                encoded = dataclasses.replace(group, prompt=encode(group.prompt))
-                self._groups.append(encoded)
-                if not group.kept:
-                    completions += [torch.tensor([self._tokenizer.eos_token_id])] * generations
-                    continue
-                with seeded(self.accelerator.device, self.args.seed, int(training), index, first + i):
-                    sampled = complete_group(
-                        model,
-                        encoded.prompt,
-                        self.generation_config,
-                        generations,
-                        share=self.args.share_prefix,
-                        max_rows=self.args.rollout_rows,
-                    )
-                completions += sampled
-                self._first_batch.remember(group, sampled)
+                self._groups.append(dataclasses.replace(group, prompt=encode(group.prompt)))
+                plain.append(group)
+            kept = [i for i, group in enumerate(self._groups) if group.kept]
+            sampled = complete_groups(
+                model,
+                [self._groups[i].prompt for i in kept],
+                self.generation_config,
+                generations,
+                [group_seed(self.args.seed, int(training), index, first + i) for i in kept],
+                share=self.args.share_prefix,
+                max_rows=self.args.rollout_rows,
+                together=self.args.prompts_together,
+            )
+            by_number = dict(zip(kept, sampled, strict=True))
+            for i, group in enumerate(plain):
+                completions += by_number.get(i) or [torch.tensor([self._tokenizer.eos_token_id])] * generations
+                if group.kept:
+                    self._first_batch.remember(group, by_number[i])
             self._first_batch.scores(model, encode)
         rows_of = [group for group in self._groups for _ in range(generations)]
         output: dict[str, Any] = {

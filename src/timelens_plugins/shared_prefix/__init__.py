@@ -27,7 +27,7 @@ Several queries about a video, as in evaluation::
 from timelens_plugins.shared_prefix.acceleration import VisionAcceleration, accelerate_vision
 from timelens_plugins.shared_prefix.attention import install, uninstall
 from timelens_plugins.shared_prefix.features import VisionFeatures
-from timelens_plugins.shared_prefix.generation import generate_group
+from timelens_plugins.shared_prefix.generation import generate_group, generate_groups
 from timelens_plugins.shared_prefix.logprobs import BranchScores, log_probs
 from timelens_plugins.shared_prefix.tree import Branch, Prompt, PromptTree, share_prompt
 from timelens_plugins.shared_prefix.vision import encode_vision
@@ -42,6 +42,7 @@ __all__ = [
     "accelerate_vision",
     "encode_vision",
     "generate_group",
+    "generate_groups",
     "install",
     "log_probs",
     "share_prompt",

@@ -14,16 +14,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, GenerationConfig
+from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
 
 from timelens_plugins.shared_prefix.attention import install
 from timelens_plugins.shared_prefix.decoding import SharedCache
 from timelens_plugins.shared_prefix.locate import device_of, vision_language_model
 from timelens_plugins.shared_prefix.packing import pack, prompt_positions
+from timelens_plugins.shared_prefix.sampling import GroupSampler, can_sample
 from timelens_plugins.shared_prefix.tree import Branch, Prompt, PromptTree, Tokens
 from timelens_plugins.shared_prefix.vision import vision_inputs
 
-__all__ = ["generate_group"]
+__all__ = ["generate_group", "generate_groups"]
 
 
 @torch.no_grad()
@@ -71,7 +72,7 @@ def generate_group(
     done: list[Tensor] = []
     install(model)
     with _evaluating(model):
-        cache = _prefill(model, core, PromptTree(prompt, branches))
+        cache = _prefill(model, core, [PromptTree(prompt, branches)])
         for at in range(0, len(order), step):
             index = torch.tensor(order[at : at + step], device=device)
             with cache.decoding(rows.visible[index], length=rows.input_ids.shape[1] - 1):
@@ -85,6 +86,77 @@ def generate_group(
                 )
             done += _trim(output[:, rows.input_ids.shape[1] :], config.eos_token_id)
     return [done[i : i + completions] for i in range(0, len(done), completions)]
+
+
+@torch.no_grad()
+def generate_groups(
+    model: Any,
+    prompts: Sequence[Prompt],
+    generation_config: GenerationConfig,
+    *,
+    completions: int,
+    seeds: Sequence[int],
+) -> list[list[Tensor]]:
+    """Complete several prompts ``completions`` times each, all of them decoded at the same time.
+
+    A step of decoding costs hardly more for the rows of many groups than for those of one. What is sampled for a prompt
+    depends on its seed alone: it is what :func:`generate_group` samples after ``torch.manual_seed(seed)``, up to
+    rounding, whatever prompts are completed beside it. Memory: the keys and values of all prompts at once.
+
+    Args:
+        model, generation_config: as :func:`generate_group`'s.
+        prompts: complete ones, of any lengths.
+        completions: of each.
+        seeds: one for each prompt.
+
+    Returns:
+        For each prompt its completions, as :func:`generate_group` returns them.
+
+    Raises:
+        ValueError: options that make no sense here, or inputs that do not fit each other.
+        RuntimeError: attention does not go through transformers' AttentionInterface.
+    """
+    if completions < 1 or len(seeds) != len(prompts):
+        raise ValueError(f"{len(prompts)} prompts, {len(seeds)} seeds and {completions} completions of each")
+    if not can_sample(generation_config):
+        done = []
+        for prompt, seed in zip(prompts, seeds, strict=True):
+            device = device_of(vision_language_model(model))
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+                torch.manual_seed(seed)
+                done += generate_group(model, prompt, generation_config, completions=completions)
+        return done
+    config = _checked(model, generation_config)
+    core = vision_language_model(model)
+    device = device_of(core)
+    sampler = GroupSampler(config, completions, seeds, device, getattr(model, "generation_config", None))
+    split = [_split_last(prompt) for prompt in prompts]
+    width, total = max(map(len, prompts)), sum(len(prompt) - 1 for prompt in prompts)
+    input_ids = torch.full((len(prompts), width), config.pad_token_id, device=device)
+    position_ids = torch.zeros(3, len(prompts), width, dtype=torch.long, device=device)
+    visible = torch.zeros(len(prompts), total, dtype=torch.bool, device=device)
+    start = 0
+    for i, (prefix, _) in enumerate(split):
+        input_ids[i, width - len(prompts[i]) :] = prompts[i].input_ids.to(device)
+        position_ids[:, i, -1] = prompt_positions(core, prefix)[1]
+        visible[i, start : start + len(prefix)] = True
+        start += len(prefix)
+    rows = torch.arange(len(prompts), device=device).repeat_interleave(completions)
+    install(model)
+    with _evaluating(model):
+        cache = _prefill(model, core, [PromptTree(prefix, [Branch(last)]) for prefix, [last] in split])
+        with cache.decoding(visible[rows], length=width - 1):
+            output = model.generate(
+                input_ids=input_ids[rows],
+                attention_mask=torch.ones_like(input_ids[rows]),
+                position_ids=position_ids[:, rows],
+                past_key_values=cache,
+                generation_config=sampler.config,
+                logits_processor=LogitsProcessorList([sampler]),
+                synced_gpus=False,
+            )
+    ids = _trim(output[:, width:], config.eos_token_id)
+    return [ids[i : i + completions] for i in range(0, len(ids), completions)]
 
 
 def _split_last(prompt: Prompt) -> tuple[Prompt, list[Tensor]]:
@@ -125,9 +197,9 @@ class _Rows:
             start = stop
 
 
-def _prefill(model: nn.Module, core: Any, tree: PromptTree) -> SharedCache:
-    """One forward over prompt and queries, but for each query's last token."""
-    row = pack(core, [tree], device_of(core))
+def _prefill(model: nn.Module, core: Any, trees: Sequence[PromptTree]) -> SharedCache:
+    """One forward over prompts and queries, but for each query's last token."""
+    row = pack(core, trees, device_of(core))
     cache = DynamicCache(config=core.config.get_text_config())
     model(
         input_ids=row.input_ids,
@@ -137,7 +209,7 @@ def _prefill(model: nn.Module, core: Any, tree: PromptTree) -> SharedCache:
         use_cache=True,
         logits_to_keep=1,
         shared_prefix=row.plan,
-        **vision_inputs(core, [tree.prompt]),
+        **vision_inputs(core, [tree.prompt for tree in trees]),
     )
     row.plan.check(core.config.get_text_config().num_hidden_layers)
     return SharedCache(cache)
