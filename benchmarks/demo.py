@@ -29,7 +29,7 @@ from timelens_plugins.demo.table import READING, Summary, latest_samples
 from timelens_plugins.metrics import Difference, Sample, evaluate, paired_difference
 from timelens_plugins.plateau import PlateauSettings, read_reward_log, suggested_patience
 
-PROMPTS = 16  # of a step, as in demo_rlvr.yaml
+PROMPTS = 8  # of a step, as in demo_rlvr.yaml
 MOMENTS = 300  # that an offline selection keeps
 
 

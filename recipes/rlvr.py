@@ -100,7 +100,7 @@ def main(
         difficulty=online,
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(training.output_dir))
-    save_final_model(trainer, plateau)
+    save_final_model(trainer, None if stopping.saved_model == "last" else plateau)
 
 
 if __name__ == "__main__":

@@ -26,13 +26,13 @@ class DemoSettings:
     rl_clips: int = 100
     sft_steps: int = 120
     samples: int = 4
-    rl_steps: int = 120
-    rl_save_steps: int = 10
+    rl_steps: int = 250
+    rl_save_steps: int = 25
 
 
 SIZES = {
     "quick": DemoSettings(moments=8, sft_clips=6, rl_clips=6, sft_steps=8, samples=2, rl_steps=3, rl_save_steps=1),
     "default": DemoSettings(),
-    "full": DemoSettings(moments=300, sft_clips=300, rl_clips=300, rl_steps=300),
+    "full": DemoSettings(moments=300, sft_clips=300, rl_clips=300, rl_steps=500, rl_save_steps=50),
 }
 """``quick`` shows that everything runs and is too small to learn; ``full`` has tighter intervals and trains longer."""

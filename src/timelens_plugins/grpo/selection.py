@@ -167,7 +167,14 @@ class StoppingArguments:
 
     early_stopping: bool = field(
         default=False,
-        metadata={"help": "Stop at the reward plateau, and save the model of where it began (see docs/plateau.md)."},
+        metadata={"help": "Stop at the reward plateau (see docs/plateau.md)."},
+    )
+    saved_model: str | None = field(
+        default=None,
+        metadata={
+            "help": "After a stop, the model left in output_dir: 'plateau', of where it began (default), or 'last', of "
+            "where the run stopped."
+        },
     )
     patience: int | None = field(
         default=None, metadata={"help": "Prompts over which an improvement must show. Default: by the planned steps."}
@@ -183,15 +190,18 @@ class StoppingArguments:
         given = self._given()
         if given and not self.early_stopping:
             raise ValueError(f"{', '.join(given)}: without effect without early_stopping: true. Leave it out")
+        if self.saved_model not in (None, "plateau", "last"):
+            raise ValueError(f"saved_model must be 'plateau' or 'last', got {self.saved_model!r}")
         self.callback()
 
     def _given(self) -> dict[str, Any]:
-        names = ("patience", "min_steps", "confidence")
+        names = ("patience", "min_steps", "confidence", "saved_model")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def callback(self) -> RewardPlateauCallback | None:
         """The callback, where it is wanted."""
-        return RewardPlateauCallback(**self._given()) if self.early_stopping else None
+        given = {name: value for name, value in self._given().items() if name != "saved_model"}
+        return RewardPlateauCallback(**given) if self.early_stopping else None
 
 
 def settings_of_run(model: torch.nn.Module, processor: InterleavedTimestampsMixin) -> dict[str, Any]:
