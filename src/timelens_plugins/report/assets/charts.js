@@ -57,7 +57,8 @@ function facetChart(facet) {
   const top = facetTop();
   const name = (i) => {
     const show = (value) => String(Math.round(value * 10) / 10);
-    return `${show(facet.edges[i])}\u2013${show(facet.edges[i + 1])}`;
+    const [low, high] = [show(facet.edges[i]), show(facet.edges[i + 1])];
+    return low === high ? low : `${low}\u2013${high}`;
   };
   const draw = (holder, width, height) => {
     const picture = axes(width, height, `mIoU by ${facet.title}`);
@@ -144,7 +145,7 @@ function histogramChart(chosen) {
       });
       const hit = rect(left(bin), PLOT.top, wide(bin), height - PLOT.top - PLOT.bottom, { class: 'hit', 'data-bin': bin });
       hit.append(svg('title', {}, `${names}: ` + found.map(({ counts, n }, run) => `${RUNS[run].name} ${whole(counts[bin])} of ${whole(n)}`).join(', ')));
-      hit.addEventListener('click', () => change_state(bin === 0 ? { status: 'unparsed', iou_min: '', iou_max: '' }
+      hit.addEventListener('click', () => changeState(bin === 0 ? { status: 'unparsed', iou_min: '', iou_max: '' }
         : { status: 'parsed', iou_min: bin === 1 ? '' : String(5 * (bin - 2)), iou_max: bin === 1 ? '0' : String(5 * (bin - 1)) }));
       picture.append(hit);
     }
@@ -253,7 +254,7 @@ function scatterChart(run, kind, chosen) {
     return `${plural(points.length, 'answer')} with a span` + (beyond ? `; ${whole(beyond)} beyond the axes are squares on the edge.` : '.');
   });
   made.figure.classList.add('scatter', runClass(run));
-  made.figure.querySelector('h3').append(' ', el('bdi', { class: 'name' }, RUNS[run].name));
+  made.figure.querySelector('h3').append(el('span', { class: 'swatch', 'aria-hidden': true }), el('bdi', {}, RUNS[run].name));
   return made;
 }
 
@@ -283,10 +284,10 @@ function curveChart(training, curve) {
     holder.append(picture);
   };
   return chart(curve.title + (curve.unit ? ` (${curve.unit})` : ''), 190, draw, () => `Logged as ${curve.key}.`
-    + (curve.smooth ? ' Strong line: mean over the last twentieth of the run.' : '') + (low_note(curve)));
+    + (curve.smooth ? ' Strong line: mean over the last twentieth of the run.' : '') + axisNote(curve));
 }
 
-const low_note = (curve) => (extent(curve.values, curve.unit === '%')[0] === 0 ? '' : ' The axis does not begin at 0.');
+const axisNote = (curve) => (extent(curve.values, curve.unit === '%')[0] === 0 ? '' : ' The axis does not begin at 0.');
 
 // Ends of the vertical axis: from 0 for shares and wherever 0 is not far below the values.
 function extent(values, share) {

@@ -86,7 +86,7 @@ function writeAddress() {
 }
 
 // Change some of the state, keep it in the address, and tell whoever shows it. A new filter begins at the first page.
-function change_state(changes) {
+function changeState(changes) {
   const filters = Object.keys(changes).some((name) => name !== 'page' && name !== 'open');
   Object.assign(state, filters ? { page: '1' } : {}, changes);
   writeAddress();

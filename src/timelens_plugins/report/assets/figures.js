@@ -7,7 +7,7 @@ function header() {
   for (const reading of READINGS) {
     const input = el('input', {
       type: 'radio', name: 'reading', value: reading, id: `reading-${reading}`,
-      onchange: () => change_state({ reading }),
+      onchange: () => changeState({ reading }),
     });
     input.checked = state.reading === reading;
     readings.append(input, el('label', { for: input.id }, reading));
@@ -19,7 +19,7 @@ function header() {
     if (changes.theme) name();
     for (const input of readings.querySelectorAll('input')) input.checked = input.value === state.reading;
   });
-  return el('header', { class: 'top' },
+  return el('header', { class: 'masthead' },
     el('div', { class: 'heading' },
       el('h1', {}, el('bdi', {}, D.title)),
       el('p', { class: 'sub' }, `${plural(COUNT, 'moment')}, ${plural(videoCount(), 'video')}`
@@ -60,8 +60,10 @@ function headlineSection() {
     overlapNote(), el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Table of results' }, table));
 }
 
-const metricHeads = (axis) => [el('th', { scope: 'col', class: 'number' }, 'mIoU'), el('th', { scope: 'col', class: 'forest' }, axis),
-  METRICS.slice(0, 3).map((text) => el('th', { scope: 'col', class: 'number' }, text))];
+// Built like the cells below them, so that they stand above the numbers and not above their intervals.
+const metricHead = (text) => el('th', { scope: 'col', class: 'number' }, el('b', {}, text), el('small', {}));
+const metricHeads = (axis) => [metricHead('mIoU'), el('th', { scope: 'col', class: 'forest', 'aria-label': 'mIoU as a picture' }, axis),
+  METRICS.slice(0, 3).map(metricHead)];
 
 // Cells of a row: mIoU as a number and as a picture, then recall.
 const metricCells = (cell, picture) => [cell('mIoU'), el('td', { class: 'forest' }, picture), ...METRICS.slice(0, 3).map(cell)];
@@ -115,7 +117,7 @@ function chanceRows(level, block) {
   for (const name of ['best constant span', 'random span']) {
     READINGS.forEach((reading, k) => {
       const scores = level.readings[reading][name];
-      const spans = READINGS.map((one) => level.readings[one][name].span).filter(Boolean).map((span) => spanText(...span));
+      const spans = READINGS.map((one) => level.readings[one][name].span).filter(Boolean).map((span) => spanText(...span.map((time) => Math.round(10 * time) / 10)));
       const always = spans.length ? `always ${[...new Set(spans)].join(' or ')}` : '';
       const whose = block.chance.length > 1 ? ` moments of ${level.runs.map((i) => RUNS[i].name).join(', ')}` : '';
       rows.push(el('tr', { class: `chance reading-${reading}` },

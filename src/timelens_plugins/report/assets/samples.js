@@ -94,7 +94,7 @@ function summary() {
 
 function field(name, text, control) {
   control.id = `filter-${name}`;
-  control.addEventListener(control.tagName === 'SELECT' ? 'change' : 'input', () => change_state({ [name]: control.value }));
+  control.addEventListener(control.tagName === 'SELECT' ? 'change' : 'input', () => changeState({ [name]: control.value }));
   listeners.push(() => { if (control.value !== state[name]) control.value = state[name]; });
   control.value = state[name];
   return el('div', { class: `field field-${name}` }, el('label', { for: control.id }, text), control);
@@ -108,7 +108,7 @@ function between(name, text, low, high) {
     const input = number(key, `${text}, ${i ? 'at most' : 'at least'}`, i ? high : low);
     input.id = `filter-${key}`;
     input.value = state[key];
-    input.addEventListener('input', () => change_state({ [key]: input.value }));
+    input.addEventListener('input', () => changeState({ [key]: input.value }));
     listeners.push(() => { if (input.value !== state[key]) input.value = state[key]; });
     return input;
   });
@@ -121,7 +121,7 @@ function filterBar() {
   const search = el('input', { type: 'search', placeholder: 'query, video or answer', autocomplete: 'off', spellcheck: 'false' });
   const quick = el('div', { class: 'quick', role: 'group', 'aria-label': 'Order' });
   for (const name of ['worst', 'typical', 'best', 'differ'].filter((key) => key in SORTS)) {
-    const button = el('button', { type: 'button', 'data-sort': name, onclick: () => change_state({ sort: name }) }, SORTS[name][0]);
+    const button = el('button', { type: 'button', 'data-sort': name, onclick: () => changeState({ sort: name }) }, SORTS[name][0]);
     quick.append(button);
     const press = () => button.setAttribute('aria-pressed', String(state.sort === name));
     listeners.push(press);
@@ -143,7 +143,7 @@ function filterBar() {
         between('span', 'Span (s)', '0', most(SPAN_LENGTH))),
       el('div', { class: 'filter-row second' }, quick,
         field('sort', 'Order', select(Object.entries(SORTS).map(([value, [text]]) => [value, text]))),
-        el('button', { type: 'button', id: 'reset', onclick: () => change_state({ ...DEFAULTS, reading: state.reading }) }, 'Reset'), count)),
+        el('button', { type: 'button', id: 'reset', onclick: () => changeState({ ...DEFAULTS, reading: state.reading }) }, 'Reset'), count)),
   };
 }
 
@@ -177,7 +177,7 @@ function samplesSection() {
   document.addEventListener('keydown', (event) => {
     const typing = event.target.closest('input, select, textarea, video');
     if (event.key === '/' && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) { event.preventDefault(); search.focus(); search.select(); }
-    if (event.key === 'Escape' && event.target === search) { change_state({ q: '' }); search.blur(); }
+    if (event.key === 'Escape' && event.target === search) { changeState({ q: '' }); search.blur(); }
     if (event.key === 'ArrowDown' && event.target === search) { event.preventDefault(); list.querySelector('li > button')?.focus(); }
   });
   show();
@@ -191,7 +191,7 @@ function samplesSection() {
 
 function pager(place) {
   const text = el('span', {});
-  const go = (step) => () => { change_state({ page: String(clamp(page() + step, 1, pages())) }); if (place === 'bottom') document.getElementById('samples').scrollIntoView(); };
+  const go = (step) => () => { changeState({ page: String(clamp(page() + step, 1, pages())) }); if (place === 'bottom') document.getElementById('samples').scrollIntoView(); };
   const [back, on] = [el('button', { type: 'button', onclick: go(-1) }, '\u2190 Previous'), el('button', { type: 'button', onclick: go(1) }, 'Next \u2192')];
   return {
     node: el('nav', { class: `pager ${place}`, 'aria-label': `Pages, ${place}` }, back, text, on),
@@ -211,7 +211,7 @@ function moveInList(event, list) {
   const turn = (step) => {
     const goal = page() + step;
     if (goal < 1 || goal > pages()) return;
-    change_state({ page: String(goal) });
+    changeState({ page: String(goal) });
     const fresh = [...list.querySelectorAll('li > button')];
     fresh[step > 0 ? 0 : fresh.length - 1]?.focus();
   };
@@ -228,7 +228,7 @@ function moveInList(event, list) {
 function showMoment(moment) {
   const place = chosen.indexOf(moment);
   if (place < 0) return;
-  change_state({ page: String(Math.floor(place / PAGE) + 1), open: String(moment) });
+  changeState({ page: String(Math.floor(place / PAGE) + 1), open: String(moment) });
   const item = document.querySelector(`[data-moment="${moment}"]`);
   item.scrollIntoView({ block: 'center' });
   item.querySelector('button').focus({ preventScroll: true });
@@ -309,33 +309,33 @@ function toggleDetail(button, open = button.getAttribute('aria-expanded') !== 't
   button.setAttribute('aria-expanded', String(open));
   if (open) item.append(detail(moment));
   else item.querySelector('.playhead').hidden = true;
-  if (state.open !== (open ? String(moment) : '') && (open || state.open === String(moment))) change_state({ open: open ? String(moment) : '' });
+  if (state.open !== (open ? String(moment) : '') && (open || state.open === String(moment))) changeState({ open: open ? String(moment) : '' });
 }
 
 function detail(moment) {
   const rows = el('tbody', {}, el('tr', { class: 'truth' }, el('th', { scope: 'row' }, el('span', { class: 'swatch', 'aria-hidden': true }), 'annotated'),
     el('td', {}, targets(moment).map(([start, end]) => playButton(moment, start, end))), el('td', {}), el('td', {}), el('td', {}), el('td', {})));
   RUNS.forEach((run, i) => (run.answers[moment] || []).forEach((answer, k, all) => rows.append(answerRow(moment, i, answer, all.length > 1 ? k + 1 : 0))));
-  const window_ = M.window[moment];
+  const cut = M.window[moment];
   const media = M.media[moment] >= 0;
   return el('div', { class: 'detail' },
     el('div', { class: 'screen' }, el('p', { class: 'faint' }, media ? 'Click a time or the timeline to play the clip from there.'
       : 'The clip was not found when this report was written (--videos DIR).')),
     el('div', { class: 'facts' }, el('div', { class: 'scroll' }, el('table', { class: 'answers' },
       el('thead', {}, el('tr', {}, ['', 'Span', 'IoU official', 'IoU exact', 'Ends', 'Answer'].map((text) => el('th', { scope: 'col' }, text)))), rows)),
-    window_ && el('p', { class: 'faint' }, `A window of a longer video, ${spanText(...window_)}; times count from its start.`),
+    cut && el('p', { class: 'faint' }, `A window of a longer video, ${spanText(...cut)}; times count from its start.`),
     RUNS.some((_, i) => DUPLICATES[i].has(moment)) && el('p', { class: 'faint' }, 'Repeats another annotation; the official reading counts one of them.'),
     media && el('p', { class: 'faint' }, el('a', { href: D.media[M.media[moment]] + fragment(moment, ...targets(moment)[0]), target: '_blank', rel: 'noopener' }, 'Open the clip'))));
 }
 
-function answerRow(moment, run, answer, number_) {
+function answerRow(moment, run, answer, ordinal) {
   const parsed = answer[STATUS] === PARSED;
   const flat = M.target[moment];
   const text = D.texts[answer[TEXT]];
   const off = parsed && [answer[START] - flat[2 * answer[TARGET]], answer[END] - flat[2 * answer[TARGET] + 1]];
   const show = (value) => (value > 0 ? '+' : '') + seconds(value);
   return el('tr', { class: runClass(run) },
-    el('th', { scope: 'row' }, el('span', { class: 'swatch', 'aria-hidden': true }), el('bdi', {}, RUNS[run].name), number_ ? ` ${number_}` : ''),
+    el('th', { scope: 'row' }, el('span', { class: 'swatch', 'aria-hidden': true }), el('bdi', {}, RUNS[run].name), ordinal ? ` ${ordinal}` : ''),
     el('td', {}, parsed ? playButton(moment, answer[START], answer[END]) : answer[STATUS] === MISSING ? 'no answer' : 'no span read'),
     el('td', { class: 'number' }, percent(answer[IOU_OFFICIAL])), el('td', { class: 'number' }, percent(answer[IOU_EXACT])),
     el('td', { class: 'number' }, off ? `${show(off[0])} / ${show(off[1])} s` : ''),
