@@ -30,7 +30,7 @@ def run(
     done = subprocess.run(
         [python, "-m", *command], env=os.environ | environment, capture_output=True, text=True, timeout=600
     )
-    assert done.returncode == expect, done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.returncode == expect, done.stdout[-3000:] + done.stderr[-9000:]
     return done
 
 
@@ -135,17 +135,13 @@ def test_tasks_are_listed_beside_upstreams() -> None:
 def test_two_processes_give_the_same_scores(
     reference: tuple[Path, str], checkpoint: Path, benchmark_folder: Path, tmp_path: Path
 ) -> None:
-    launch = [
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--main_process_port",
-        "0",
-        "-m",
-        "lmms_eval",
-    ]
-    run(*launch, *arguments(checkpoint, tmp_path), TIMELENS_BENCH_DIR=str(benchmark_folder))
+    # Not `accelerate launch --cpu --num_processes 2`: accelerate 1.15 then starts one process.
+    launch = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "lmms_eval"]
+    journal = tmp_path / "journal"
+    command = arguments(checkpoint, tmp_path)
+    command[command.index("--model_args") + 1] += f",journal={journal}"
+    run(*launch, *command, TIMELENS_BENCH_DIR=str(benchmark_folder))
+    assert sorted(path.name for path in journal.iterdir()) == ["answers-0-of-2.jsonl", "answers-1-of-2.jsonl"]
     assert scores(tmp_path) == scores(reference[0])
     assert answers(tmp_path) == answers(reference[0])
 
