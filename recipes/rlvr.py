@@ -101,6 +101,7 @@ def main(
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(training.output_dir))
     save_final_model(trainer, None if stopping.saved_model == "last" else plateau)
+    trainer.accelerator.end_training()
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ def main(data: DataArguments, training: TimeLensSFTConfig, model_config: ModelCo
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(training.output_dir))
     trainer.save_model()
+    trainer.accelerator.end_training()
 
 
 if __name__ == "__main__":

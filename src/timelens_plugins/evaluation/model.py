@@ -7,6 +7,7 @@ is given.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import logging
@@ -100,6 +101,9 @@ class TimeLens(lmms):
         if max_batch_size is not None or not str(batch_size).isdigit() or int(batch_size) < 1:
             raise ValueError(f"batch_size must be a number of questions, at least 1; got {batch_size!r}")
         self.accelerator = Accelerator()
+        if self.accelerator.num_processes > 1:
+            # lmms-eval leaves its process group to the interpreter's exit, where processes abort one another.
+            atexit.register(self.accelerator.state.destroy_process_group)
         self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
         self._device = _pick_device(device, self.accelerator)
         self.processor = load_processor(
@@ -254,10 +258,10 @@ def _pick_device(device: str | None, accelerator: Accelerator) -> torch.device:
     if accelerator.num_processes == 1:
         return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device is not None and torch.device(device).type != accelerator.device.type:
-        remedy = "--cpu" if torch.device(device).type == "cpu" else "without --cpu"
+        remedy = "set" if torch.device(device).type == "cpu" else "do not set"
         raise ValueError(
-            f"device={device} does not fit {accelerator.num_processes} processes on {accelerator.device.type}: "
-            f"use accelerate launch {remedy}"
+            f"device={device} does not fit {accelerator.num_processes} processes on {accelerator.device.type}: leave "
+            f"device out, and {remedy} ACCELERATE_USE_CPU=true"
         )
     return accelerator.device
 
