@@ -58,6 +58,8 @@ def open_report(browser: Browser) -> Iterator[Opener]:
         page.on("console", lambda message: (says and says in message.text) or said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: fetched.append(request.url))
+        # What the policy refuses never leaves, and shows on the console instead.
+        page.on("requestfailed", lambda request: request.failure == "csp" and fetched.remove(request.url))
         opened.append((page, said, fetched))
         page.goto(path.as_uri())
         until(page, "document.documentElement.dataset.ready === 'true'")

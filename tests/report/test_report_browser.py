@@ -247,9 +247,21 @@ def test_markup_and_emoji_in_data_are_text(open_report: Opener, tmp_path: Path) 
     assert page.evaluate("window.broken") is None
     assert sorted(page.locator(".query").all_inner_texts()) == sorted(queries)
     assert page.locator("h1").inner_text() == queries[1]
-    assert page.locator("#report script, #report img, #report b:not(td b)").count() == 0
+    assert page.locator("#report script, #report img, #report b:not(.number b)").count() == 0
     page.locator(".sample button").first.click()
     assert page.locator(".answers .text").first.inner_text() in queries
+
+
+def test_policy_lets_nothing_out(open_report: Opener, runs: list[Run], tmp_path: Path) -> None:
+    page = open_report(written(runs[:1], tmp_path), says="Content Security Policy")
+    refused = """what => new Promise(done => {
+        document.addEventListener('securitypolicyviolation', event => done(event.effectiveDirective));
+        if (what === 'fetch') fetch('http://127.0.0.1:9/').catch(() => {});
+        else document.body.append(Object.assign(document.createElement(what), {src: 'http://127.0.0.1:9/'}));
+    })"""
+    assert page.evaluate(refused, "fetch") == "connect-src"
+    assert page.evaluate(refused, "img") == "img-src"
+    assert page.evaluate(refused, "video") == "media-src"
 
 
 def test_empty_run(open_report: Opener, tmp_path: Path) -> None:

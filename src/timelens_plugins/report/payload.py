@@ -82,13 +82,7 @@ def strip_order(table: Table, clips: Sequence[Path | None]) -> list[tuple[Path, 
     there = [i for i, clip in enumerate(clips) if clip is not None]
     if not there:
         return []
-    means = [
-        [
-            None if case is None else sum(v) / len(v)
-            for case, v in zip((r.cases[i] for r in table.rows), values, strict=True)
-        ]
-        for i, values in enumerate(_exact_ious(table))
-    ]
+    means = _mean_ious(table)
     orders: list[list[int]] = []
     for of_run in means:
         held = [i for i in there if of_run[i] is not None]
@@ -110,12 +104,12 @@ def strip_order(table: Table, clips: Sequence[Path | None]) -> list[tuple[Path, 
     return list(dict.fromkeys((clip, table.rows[i].window) for i in turns if (clip := clips[i]) is not None))
 
 
-def _exact_ious(table: Table) -> list[list[list[float]]]:
-    """Per run and moment the IoUs of its answers, ``[0.0]`` where the run lacks the moment."""
-    columns = []
+def _mean_ious(table: Table) -> list[list[float | None]]:
+    """Per run and moment the mean exact IoU of its answers, None where the run lacks the moment."""
+    columns: list[list[float | None]] = []
     for i, run in enumerate(table.runs):
-        values = iter(ious_of(run.cases, "exact"))
-        columns.append([[0.0] if row.cases[i] is None else next(values) for row in table.rows])
+        means = iter([sum(values) / len(values) for values in ious_of(run.cases, "exact")])
+        columns.append([None if row.cases[i] is None else next(means) for row in table.rows])
     return columns
 
 
