@@ -14,14 +14,14 @@ from transformers import TrainerCallback
 from timelens_plugins.plateau.callback import RewardPlateauCallback
 
 # Four optimizer steps take what was generated at once; the sixth step is in the middle of the second generation batch.
-# Logs come every three steps, so that at each checkpoint some figures wait for the next one.
+# Logs come every four steps, so at that time the second batch's rewards wait for the next one.
 SETTINGS: dict[str, Any] = {
     "per_device_train_batch_size": grpo_runs.GENERATIONS,
     "gradient_accumulation_steps": 2,
     "steps_per_generation": 4,
     "num_iterations": 2,
     "max_steps": 22,
-    "logging_steps": 3,
+    "logging_steps": 4,
     "save_strategy": "steps",
     "save_steps": 1,
     "online": {"half_life": 6},

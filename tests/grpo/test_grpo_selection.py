@@ -101,6 +101,8 @@ def test_settings_that_cannot_work_or_would_do_nothing(settings: dict[str, Any],
         ({"patience": 40}, "patience: without effect without early_stopping: true"),
         ({"early_stopping": True, "patience": 0}, "patience must be a whole number"),
         ({"early_stopping": True, "confidence": 0.4}, "confidence must lie between"),
+        ({"early_stopping": True, "saved_model": "best"}, "saved_model must be 'plateau' or 'last'"),
+        ({"saved_model": "last"}, "saved_model: without effect without early_stopping: true"),
     ],
 )
 def test_stopping_settings_that_cannot_work(settings: dict[str, Any], says: str) -> None:
@@ -318,8 +320,10 @@ def test_online_starts_from_the_file(tmp_path: Path, annotated: list[Moment]) ->
     assert online is not None
     assert online.ids == tuple(m.id for m in annotated)
     assert online.half_life == 5.0
-    order = np.argsort(online.difficulty().mean)
-    assert np.corrcoef(order.argsort(), np.arange(40))[0, 1] > 0.8, "later moments were answered better"
+    known = estimates.take([m.id for m in annotated])
+    # Three answers each, beside a common mean that counts like four.
+    np.testing.assert_allclose(online.difficulty().mean, (4 * known.mean.mean() + 3 * known.mean) / 7)
+    assert np.ptp(known.mean) > 0.3
     fresh = training_set(DifficultyArguments(difficulty="online"), annotated, None, seed=0, rewards=(-1.0, 2.0))[1]
     assert fresh is not None
     assert fresh.reward_range == (-1.0, 2.0)
