@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("part", choices=["seeds", "sampling"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--size", choices=SIZES, default="default")
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("build/demo_seeds"))
     args = parser.parse_args()
     demos = [

@@ -7,6 +7,7 @@ and ``lmms-eval`` on a benchmark in TimeLens-Bench's layout. The only toy is the
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from timelens_plugins.demo.settings import DemoSettings
 from timelens_plugins.demo.stages import Stages
 from timelens_plugins.demo.table import Summary, summarise
 from timelens_plugins.locations import shipped_folder
-from timelens_plugins.report import load_runs, write_report
+from timelens_plugins.report import StripBudget, load_runs, write_report
 from timelens_plugins.synthetic.benchmark import write_benchmark, write_training_set
 from timelens_plugins.synthetic.grounder import BASE_CHECKPOINT
 
@@ -38,7 +39,7 @@ def run_demo(
     settings: DemoSettings | None = None,
     *,
     seed: int = 0,
-    processes: int = 2,
+    processes: int = 1,
     said: Callable[[str], None] = print,
 ) -> Summary:
     """Run all stages and print the table; what an earlier, interrupted run finished is kept.
@@ -47,7 +48,8 @@ def run_demo(
         output: folder for everything.
         settings: sizes; default: :class:`DemoSettings`.
         seed: of the clips, the order of training and the sampled answers.
-        processes: that training and difficulty are spread over, on this machine's CPU.
+        processes: that training is spread over, on this machine's CPU; the batch stays the same. A model as small as
+            this one gains nothing from a second.
         said: takes lines for the reader.
 
     Raises:
@@ -105,7 +107,8 @@ class Demo:
     def estimate(self, target: Path, samples: int) -> None:
         """How hard the pool is for the fine-tuned model."""
         data = ("--annotations", self.pool / "timelens-100k.jsonl", "--output", target)
-        self._launch("difficulty", "--model_name_or_path", self.sft, *data, "--samples", samples, "--seed", self.seed)
+        flags = ("--model_name_or_path", self.sft, *data, "--samples", samples, "--seed", self.seed)
+        self._launch("difficulty", *flags, processes=min(2, os.cpu_count() or 1))  # rows are the same for any number
 
     def reinforce(self, target: Path, *flags: str | int | Path) -> None:
         """RLVR from the fine-tuned model, on the pool; continues where it was killed."""
@@ -139,21 +142,22 @@ class Demo:
             self.output / "report.html",
             videos=[self.benchmark / "videos"],
             training={"RLVR": self.rlvr},
+            strips=StripBudget(clips=40),
             title="timelens demo",
         )
 
     def _batch(self, recipe: str) -> tuple[str, int]:
-        """The batch of the configuration, which is one process's of two, on this run's processes."""
+        """The batch of the configuration, on this run's processes."""
         name = "per_device_train_batch_size"
-        rows = 2 * yaml.safe_load(_configuration(recipe).read_text(encoding="utf-8"))[name]
+        rows = yaml.safe_load(_configuration(recipe).read_text(encoding="utf-8"))[name]
         if rows % self.processes:
             raise ValueError(f"{self.processes} processes cannot share the {rows} rows of a step of {recipe}")
         return f"--{name}", rows // self.processes
 
-    def _launch(self, recipe: str, *flags: str | int | float | Path) -> None:
+    def _launch(self, recipe: str, *flags: str | int | float | Path, processes: int | None = None) -> None:
         command = [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc-per-node", str(self.processes)),
+            *("--nproc-per-node", str(processes or self.processes)),
             *(str(shipped_folder("recipes") / f"{recipe}.py"), "--config", str(_configuration(recipe))),
             *map(str, flags),
         ]

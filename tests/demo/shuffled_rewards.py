@@ -1,0 +1,31 @@
+"""``recipes/rlvr.py`` with rewards that are shuffled within each batch: answers get those of others."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+from typing import Any
+
+from trl import TrlParser
+
+from timelens_plugins.locations import shipped_folder
+from timelens_plugins.rewards import REWARDS
+
+honest = REWARDS["temporal_iou"]
+chance = random.Random(0)
+
+
+def temporal_iou_reward(*args: Any, **columns: Any) -> list[float]:
+    rewards = list(honest(*args, **columns))
+    chance.shuffle(rewards)
+    return rewards
+
+
+if __name__ == "__main__":
+    spec = importlib.util.spec_from_file_location("rlvr", shipped_folder("recipes") / "rlvr.py")
+    assert spec is not None
+    assert spec.loader is not None
+    rlvr = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(rlvr)
+    REWARDS["temporal_iou"] = temporal_iou_reward
+    rlvr.main(*TrlParser(rlvr.SETTINGS).parse_args_and_config())
