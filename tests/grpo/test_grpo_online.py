@@ -65,7 +65,10 @@ def test_kill_and_resume(
     assert len(diary.batches) == 6
     assert all(len(set(batch)) == 4 for batch in diary.batches)
     assert rest.batches == diary.batches[2:], "the second generation batch comes from the checkpoint"
-    assert history(resumed, *NAMES, *FIGURES) == history(whole, *NAMES, *FIGURES)
+    assert history(resumed, *NAMES[1:], *FIGURES) == history(whole, *NAMES[1:], *FIGURES)
+    # transformers forgets the losses that wait for a log, and logs the mean over those since the resume.
+    losses = [history(trainer, "loss") for trainer in (resumed, whole)]
+    assert [i for i, pair in enumerate(zip(*losses, strict=True)) if pair[0] != pair[1]] == [1]
     assert sum(entry[2] is not None for entry in history(whole, *NAMES)) >= 5, "rewards were logged"
     assert states(resumed) == states(whole)
     assert rewatching._rule is not None

@@ -43,8 +43,8 @@ class RunState:
         used: micro-steps that were taken of the last one; 0 where it is used up.
         layout: settings on which the kept completions depend, by their names in the config.
         skipped: videos that could not be read, and why.
-        metrics: values that wait for the next log, by name. With ``logging_steps`` above 1, a log after a resume then
-            covers all steps since the one before, as it would have.
+        metrics: values that wait for the next log, by name. With ``logging_steps`` above 1, the first log after a
+            resume then covers all steps since the one before, as it would have; its loss alone is since the resume.
         data: digest of the data set, see :func:`data_digest`.
     """
 
