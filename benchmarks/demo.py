@@ -39,6 +39,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--size", choices=SIZES, default="default")
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--rl-steps", type=int, default=150, help="of each run of 'sampling'")
     parser.add_argument("--output", type=Path, default=Path("build/demo_seeds"))
     args = parser.parse_args()
     demos = [
@@ -48,7 +49,8 @@ def main() -> int:
     if args.part == "seeds":
         print(seeds_table([(demo.seed, *with_control(demo)) for demo in demos]))
     else:
-        print(sampling_table([(demo.seed, name, *row) for demo in demos for name, row in sampling(demo)]))
+        rows = [(demo.seed, name, *row) for demo in demos for name, row in sampling(demo, args.rl_steps)]
+        print(sampling_table(rows))
     return 0
 
 
@@ -111,7 +113,7 @@ def _gain(difference: Difference) -> str:
 # ---------------------------------------------------------------------- sampling and stopping
 
 
-def sampling(demo: Demo) -> list[tuple[str, tuple[str, ...]]]:
+def sampling(demo: Demo, steps: int) -> list[tuple[str, tuple[str, ...]]]:
     """Each way to draw, and its columns."""
     demo.run()
     greedy = demo.output / "difficulty_greedy.jsonl"
@@ -127,7 +129,10 @@ def sampling(demo: Demo) -> list[tuple[str, tuple[str, ...]]]:
         "online": ("--difficulty", "online", "--difficulty_file", demo.difficulty),
     }
     start = latest_samples(demo.results("sft"))
-    return [(name, one_way(demo, f"sampling_{i}", flags, start)) for i, (name, flags) in enumerate(ways.items())]
+    return [
+        (name, one_way(demo, f"sampling_{steps}_{i}", flags, start, steps))
+        for i, (name, flags) in enumerate(ways.items())
+    ]
 
 
 def one_way(demo: Demo, short: str, flags: Sequence[str | int | Path], start: Sequence[Sample]) -> tuple[str, ...]:

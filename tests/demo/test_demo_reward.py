@@ -33,13 +33,13 @@ def weights(folder: Path) -> bytes:
 @pytest.mark.slow
 def test_no_learning_rate_no_change(demo: Demo) -> None:
     target = demo.output / "rate_0"
-    demo.reinforce(target, "--learning_rate", 0, "--max_steps", 2, "--early_stopping", "false")
+    demo.reinforce(target, "--learning_rate", 0, "--max_steps", 2)
     assert weights(target) == weights(demo.sft)
 
 
 @pytest.mark.slow
 def test_shuffled_rewards_remove_the_gain(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
-    flags = ("--early_stopping", "false", "--difficulty", "none")
+    flags = ("--difficulty", "none", "--min_steps", 10 * STEPS)  # no stop: both take all steps
     demo.reinforce(demo.output / "honest", *flags)
     run_command: Callable[..., None] = story.run_command
 
