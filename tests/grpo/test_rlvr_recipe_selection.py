@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -132,13 +133,14 @@ def test_an_unreadable_video_is_left_out_though_it_is_gone(
     path.write_text("".join(json.dumps(row) + "\n" for row in rows if row["id"] not in lost))
     listing = {"video": rows[0]["video_path"], "error": "not found", "moments": lost}
     (tmp_path / "d.jsonl.failed.jsonl").write_text(json.dumps(listing) + "\n")
-    folder = next((workplace / "build" / "synthetic").rglob("timelens-100k.jsonl")).parent
-    video = folder / "videos" / rows[0]["video_path"]
-    hidden = video.rename(video.with_suffix(".hidden"))
-    try:
-        run("rlvr", "tiny_rlvr", **OFFLINE | {"difficulty_file": str(path), "target_size": 500})
-    finally:
-        hidden.rename(video)
+    made = next((workplace / "build" / "synthetic").rglob("timelens-100k.jsonl")).parent
+    folder = shutil.copytree(made, tmp_path / "made")  # of its own: what a synthetic: name stands for is made again
+    (folder / "videos" / rows[0]["video_path"]).unlink()
+    annotations = str(folder / "timelens-100k.jsonl")
+    settings = OFFLINE | {"difficulty_file": str(path), "target_size": 500, "annotations": annotations}
+    run("rlvr", "tiny_rlvr", **settings)
+    with pytest.raises(FileNotFoundError, match="1 of 12 videos are missing"):
+        run("rlvr", "tiny_rlvr", annotations=annotations)
     assert set(trained_on[0]) == {row["id"] for row in rows} - set(lost)
     assert f"{len(lost)} of 36 moments have no estimate, as 1 videos could not be read" in caplog.text
 
