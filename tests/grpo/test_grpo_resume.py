@@ -11,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from grpo_runs import history
 from killed_run import SETTINGS
+from safetensors.torch import load_file
 
 from timelens_plugins.grpo import TimeLensGRPOTrainer
 from timelens_plugins.moments import Moment
@@ -67,6 +69,23 @@ def test_resume_in_the_second_epoch(make_trainer: MakeTrainer, moments: list[Mom
         resumed = make_trainer(**settings)
         resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
         assert history(resumed, *NAMES) == history(whole, *NAMES)
+
+
+def test_a_finished_run_stays_as_it_is(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    """Started again, it takes no step, and its model is that of the last one; with more steps, it goes on."""
+    settings = {"output_dir": tmp_path, "save_strategy": "steps", "save_steps": 1, "lr_scheduler_type": "constant"}
+    whole = make_trainer(max_steps=3, lr_scheduler_type="constant")
+    whole.train()
+    for steps in (2, 2, 3):
+        again = make_trainer(max_steps=steps, **settings)
+        again.train(resume_from_checkpoint=last_checkpoint(tmp_path))
+        assert again.state.global_step == steps
+        assert len(history(again)) == steps
+        assert not (tmp_path / f"checkpoint-{steps + 1}").exists()
+        saved = load_file(tmp_path / f"checkpoint-{steps}" / "model.safetensors")
+        trained = again.model.state_dict()
+        assert all(torch.equal(tensor, trained[name]) for name, tensor in saved.items())
+    assert history(again, *NAMES) == history(whole, *NAMES)
 
 
 def test_skipped_videos_stay_counted(make_trainer: MakeTrainer, tmp_path: Path) -> None:

@@ -172,7 +172,8 @@ def test_the_tiny_online_config(
 ) -> None:
     """Draws, stops, saves the model of the plateau's start; the same command again changes nothing of it."""
     monkeypatch.chdir(workplace)
-    run("rlvr", "tiny_rlvr_online")
+    often = {"save_steps": 1, "save_total_limit": 30}
+    run("rlvr", "tiny_rlvr_online", **often)
     output = workplace / "build" / "tiny_rlvr_online"
     last = max(output.glob("checkpoint-*"), key=lambda p: int(p.name.partition("-")[2]))
     state = json.loads((last / "trainer_state.json").read_text())
@@ -183,8 +184,14 @@ def test_the_tiny_online_config(
     assert (output / "model.safetensors").read_bytes() == (best / "model.safetensors").read_bytes()
     assert "is that of" in caplog.text
     kept = (output / "model.safetensors").read_bytes()
-    run("rlvr", "tiny_rlvr_online")
+    run("rlvr", "tiny_rlvr_online", **often)
     assert "this run was stopped already" in caplog.text
+    assert not any(int(p.name.partition("-")[2]) > state["global_step"] for p in output.glob("checkpoint-*"))
+    assert json.loads((last / "trainer_state.json").read_text()) == state
+    # Those of the last step, if they are asked for.
+    run("rlvr", "tiny_rlvr_online", saved_model="last", **often)
+    assert (output / "model.safetensors").read_bytes() == (last / "model.safetensors").read_bytes()
+    run("rlvr", "tiny_rlvr_online", **often)
     assert (output / "model.safetensors").read_bytes() == kept
 
 

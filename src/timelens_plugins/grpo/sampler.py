@@ -46,6 +46,8 @@ class GroupSampler(Sampler[int]):
         generations: G, how often each prompt comes in a row.
         repeats: how often each generation batch comes.
         epoch: gives the epoch's number when an iteration begins.
+        over: whether the run is, so that nothing comes: transformers asks only after a step, and would take one more
+            each time a finished run is started again.
     """
 
     def __init__(
@@ -57,16 +59,19 @@ class GroupSampler(Sampler[int]):
         generations: int,
         repeats: int,
         epoch: Callable[[], int],
+        over: Callable[[], bool] = lambda: False,
     ) -> None:
         if size < prompts:
             raise ValueError(
                 f"the data set has {size} prompts, fewer than the {prompts} of one generation batch: add data, or "
                 "lower per_device_train_batch_size, steps_per_generation or the number of processes"
             )
-        self.order, self.size, self.epoch = order, size, epoch
+        self.order, self.size, self.epoch, self.over = order, size, epoch, over
         self.prompts, self.generations, self.repeats = prompts, generations, repeats
 
     def __iter__(self) -> Iterator[int]:
+        if self.over():
+            return
         prompts = iter(self.order(self.epoch()))
         for _ in range(self.size // self.prompts):
             batch = list(islice(prompts, self.prompts))

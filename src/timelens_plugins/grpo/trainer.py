@@ -171,6 +171,7 @@ class TimeLensGRPOTrainer(GRPOTrainer):
             generations=self.num_generations,
             repeats=self.num_iterations * self.args.steps_per_generation,
             epoch=lambda: int((self.state.epoch or 0.0) + 1e-6),
+            over=lambda: self.control.should_training_stop or self.state.global_step >= self.state.max_steps,
         )
 
     def get_train_dataloader(self) -> Any:
