@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -120,7 +121,12 @@ class Demo:
     def evaluate(self, checkpoint: Path, name: str) -> None:
         """A checkpoint on the benchmark by the real command; answers of a killed run are kept."""
         shutil.rmtree(self.results(name), ignore_errors=True)
-        arguments = {"pretrained": checkpoint, "device": "cpu", "journal": self.output / "journal" / name}
+        arguments = {
+            "pretrained": checkpoint,
+            "device": "cpu",
+            "journal": self.output / "journal" / name,
+            **{key: _settings("sft")[key] for key in ("fps", "min_tokens", "total_tokens")},  # as it was trained
+        }
         command = [
             str(Path(sys.executable).with_name("lmms-eval")),
             *("--model", "timelens", "--model_args", ",".join(f"{k}={v}" for k, v in arguments.items())),
@@ -146,18 +152,20 @@ class Demo:
             title="timelens demo",
         )
 
-    def _batch(self, recipe: str) -> tuple[str, int]:
-        """The batch of the configuration, on this run's processes."""
+    def _batch(self, recipe: str) -> tuple[str | int, ...]:
+        """Flags for the batch of the configuration, on this run's processes."""
         name = "per_device_train_batch_size"
-        rows = yaml.safe_load(_configuration(recipe).read_text(encoding="utf-8"))[name]
+        rows = _settings(recipe)[name]
         if rows % self.processes:
             raise ValueError(f"{self.processes} processes cannot share the {rows} rows of a step of {recipe}")
-        return f"--{name}", rows // self.processes
+        backend = ("--ddp_backend", "gloo") if self.processes > 1 else ()
+        return f"--{name}", rows // self.processes, *backend
 
     def _launch(self, recipe: str, *flags: str | int | float | Path, processes: int | None = None) -> None:
+        processes = processes or self.processes
+        several = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes))
         command = [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc-per-node", str(processes or self.processes)),
+            *(sys.executable, *(several if processes > 1 else ())),
             *(str(shipped_folder("recipes") / f"{recipe}.py"), "--config", str(_configuration(recipe))),
             *map(str, flags),
         ]
@@ -170,3 +178,8 @@ class Demo:
 
 def _configuration(recipe: str) -> Path:
     return shipped_folder("recipes") / "configs" / f"demo_{recipe}.yaml"
+
+
+def _settings(recipe: str) -> dict[str, Any]:
+    settings: dict[str, Any] = yaml.safe_load(_configuration(recipe).read_text(encoding="utf-8"))
+    return settings
