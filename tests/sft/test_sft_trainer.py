@@ -108,6 +108,22 @@ def test_configurations_are_understood_and_hold_the_released_settings(name: str,
     assert model.dtype == "float32"
 
 
+@pytest.mark.parametrize("length", [{"max_steps": 2}, {"max_steps": -1, "num_train_epochs": 2}])
+def test_a_finished_run_takes_no_step_more(
+    length: dict[str, Any], make_trainer: Callable[..., TimeLensSFTTrainer], tmp_path: Path
+) -> None:
+    settings = {"output_dir": str(tmp_path), "save_strategy": "steps", "save_steps": 1, **length}
+    trainer = make_trainer("qwen3_vl", **settings)
+    trainer.train()
+    taken = trainer.state.global_step
+    assert taken >= 2
+    weights = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    again = make_trainer("qwen3_vl", **settings)
+    again.train(resume_from_checkpoint=str(last_checkpoint(tmp_path)))
+    assert again.state.global_step == taken
+    assert all(torch.equal(p, weights[name]) for name, p in again.model.named_parameters())
+
+
 def test_saved_checkpoints_load_at_once_with_their_processor(
     family: str, make_trainer: Callable[..., TimeLensSFTTrainer]
 ) -> None:

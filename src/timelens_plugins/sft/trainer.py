@@ -149,8 +149,12 @@ class TimeLensSFTTrainer(Trainer):
         """The micro-batches of one optimizer step in tokens, and how many tokens of answers all processes have in them.
 
         The parent counts labels that collators made. Here the answers are known only once the videos are: snapping
-        needs their times, and unreadable ones do not count.
+        needs their times, and unreadable ones do not count. And the parent asks whether a run is over only after a
+        step, so that a finished one that is started again would take one more.
         """
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return [], torch.tensor(0, device=device)
         collated, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         batches = [{"examples": self._examples(batch["rows"])} for batch in collated]
         scored = sum(example.scored_tokens for batch in batches for example in batch["examples"])
