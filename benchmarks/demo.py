@@ -52,8 +52,8 @@ def main() -> int:
         rows = [(demo.seed, demo.run(), more_sft(demo) if demo.seed in controlled else None) for demo in demos]
         print(seeds_table(rows))
     else:
-        rows = [(demo.seed, name, *row) for demo in demos for name, row in sampling(demo, args.rl_steps)]
-        print(sampling_table(rows))
+        ways = [(demo.seed, name, *row) for demo in demos for name, row in sampling(demo, args.rl_steps)]
+        print(sampling_table(ways))
     return 0
 
 
@@ -137,12 +137,15 @@ def sampling(demo: Demo, steps: int) -> list[tuple[str, tuple[str, ...]]]:
     ]
 
 
-def one_way(demo: Demo, short: str, flags: Sequence[str | int | Path], start: Sequence[Sample]) -> tuple[str, ...]:
+def one_way(
+    demo: Demo, short: str, flags: Sequence[str | int | Path], start: Sequence[Sample], steps: int
+) -> tuple[str, ...]:
     target = demo.output / short
-    kept = ("--early_stopping", "false", "--save_total_limit", 1000)
+    # The log counts samples where the plateau is watched; its stop is put beyond the end.
+    kept = ("--min_steps", 10 * steps, "--max_steps", steps, "--save_total_limit", 1000)
     demo.stages.run(short, lambda: demo.reinforce(target, *flags, *kept), demo.said)
-    log, _ = read_reward_log(target, samples_per_step=PROMPTS)
-    decision = log.replay(PlateauSettings(suggested_patience(demo.settings.rl_steps * PROMPTS)))
+    log, _ = read_reward_log(target)
+    decision = log.replay(PlateauSettings(suggested_patience(steps * PROMPTS)))
     tenth = max(1, len(log.steps) // 10)
     columns = [f"{fmean(log.rewards[:tenth]):.3f} → {fmean(log.rewards[-tenth:]):.3f}"]
     columns.append(f"{fmean(log.spreads[:tenth]):.3f} → {fmean(log.spreads[-tenth:]):.3f}")
