@@ -1,7 +1,8 @@
 """Pictures of a report for the documentation: ``python docs/screenshots.py report.html docs/report``.
 
 Writes ``NAME-light.png``, ``NAME-dark.png`` (the top of the page, 1280 px wide), ``NAME-moments-light.png`` and
-``-dark.png`` (the list, its first moment open) and ``NAME-narrow.png`` (400 px wide). Needs Playwright and Chromium:
+``-dark.png`` (the list, its first moment open), ``NAME-training-light.png`` and ``-dark.png`` where there are curves,
+and ``NAME-narrow.png`` (400 px wide). Needs Playwright and Chromium:
 ``pip install 'timelens-plugins[browser]'``, and Debian's ``chromium``.
 """
 
@@ -24,6 +25,7 @@ def main() -> None:
     parser.add_argument("report", type=Path, help="an HTML file of timelens report")
     parser.add_argument("folder", type=Path, help="where the pictures go")
     parser.add_argument("--name", default="report", help="how their names begin (default: %(default)s)")
+    parser.add_argument("--state", default="", help="filters of the list, as the page's address has them after #")
     parser.add_argument("--chromium", default=shutil.which("chromium"), help="the browser (default: %(default)s)")
     args = parser.parse_args()
     if args.chromium is None:
@@ -34,8 +36,11 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=args.chromium, args=["--no-sandbox"])
         for scheme in ("light", "dark"):
             page = browser.new_page(color_scheme=scheme, viewport={"width": 1280, "height": 860})
-            page.goto(address)
+            page.goto(f"{address}#{args.state}")
             save(page, args.folder / f"{args.name}-{scheme}.png")
+            if page.locator("#training").count():
+                page.locator("#training").evaluate("node => node.scrollIntoView()")
+                save(page, args.folder / f"{args.name}-training-{scheme}.png")
             page.locator(".sample > button").first.click()
             page.locator("#samples").evaluate("node => node.querySelector('.distribution').open = false")
             page.locator("#samples").evaluate("node => node.scrollIntoView()")
