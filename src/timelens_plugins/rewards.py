@@ -27,6 +27,7 @@ overruns the clip is not cut.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import re
@@ -288,7 +289,19 @@ def completion_text(completion: Completion) -> str:
 def read_completions(completions: Sequence[Completion], query: Sequence[str] | None = None) -> list[ParsedAnswer]:
     """What each completion states, as every reward here and the evaluation read it."""
     queries = [None] * len(completions) if query is None else query
-    return [parse_answer(completion_text(c), query=q) for c, q in zip(completions, queries, strict=True)]
+    return [_parsed(completion_text(c), q) for c, q in zip(completions, queries, strict=True)]
+
+
+def _parsed(text: str, query: str | None) -> ParsedAnswer:
+    """A list of its own for every caller."""
+    answer = _parsed_once(text, query)
+    return answer._replace(spans=list(answer.spans))
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed_once(text: str, query: str | None) -> ParsedAnswer:
+    """Several rewards and the log read the same completions, and completions of a group are often equal."""
+    return parse_answer(text, query=query)
 
 
 def _score(

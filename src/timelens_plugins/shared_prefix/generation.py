@@ -19,7 +19,7 @@ from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
 from timelens_plugins.shared_prefix.attention import install
 from timelens_plugins.shared_prefix.decoding import SharedCache
 from timelens_plugins.shared_prefix.locate import device_of, vision_language_model
-from timelens_plugins.shared_prefix.packing import pack, prompt_positions
+from timelens_plugins.shared_prefix.packing import pack, prompt_positions, split_positions
 from timelens_plugins.shared_prefix.sampling import GroupSampler, can_sample
 from timelens_plugins.shared_prefix.tree import Branch, Prompt, PromptTree, Tokens
 from timelens_plugins.shared_prefix.vision import vision_inputs
@@ -59,10 +59,10 @@ def generate_group(
     config = _checked(model, generation_config)
     if completions < 1 or (max_rows is not None and max_rows < 1):
         raise ValueError(f"completions and max_rows must be at least 1, got {completions} and {max_rows}")
-    prompt, own = _split_last(prompt) if queries is None else (prompt, list(queries))
+    core = vision_language_model(model)
+    prompt, own = _split_last(core, prompt) if queries is None else (prompt, list(queries))
     if not own:
         raise ValueError("no queries: pass None where the prompt is complete")
-    core = vision_language_model(model)
     device = device_of(core)
     branches = [Branch(torch.as_tensor(query)) for query in own]
     rows = _Rows(core, prompt, branches, config.pad_token_id, device)
@@ -130,7 +130,7 @@ def generate_groups(
     core = vision_language_model(model)
     device = device_of(core)
     sampler = GroupSampler(config, completions, seeds, device, getattr(model, "generation_config", None))
-    split = [_split_last(prompt) for prompt in prompts]
+    split = [_split_last(core, prompt) for prompt in prompts]
     width, total = max(map(len, prompts)), sum(len(prompt) - 1 for prompt in prompts)
     input_ids = torch.full((len(prompts), width), config.pad_token_id, device=device)
     position_ids = torch.zeros(3, len(prompts), width, dtype=torch.long, device=device)
@@ -159,14 +159,16 @@ def generate_groups(
     return [ids[i : i + completions] for i in range(0, len(ids), completions)]
 
 
-def _split_last(prompt: Prompt) -> tuple[Prompt, list[Tensor]]:
+def _split_last(core: Any, prompt: Prompt) -> tuple[Prompt, list[Tensor]]:
     """A complete prompt as a prefix and its last token, from which ``generate`` continues."""
     if len(prompt) < 2:
         raise ValueError("a prompt of one token has nothing to prefill: call the model's own generate")
     if bool(prompt.mm_token_type_ids[-1]):
         raise ValueError("the last token of a prompt must be text")
     ids, kinds = prompt.input_ids, prompt.mm_token_type_ids
-    return dataclasses.replace(prompt, input_ids=ids[:-1], mm_token_type_ids=kinds[:-1]), [ids[-1:]]
+    prefix = dataclasses.replace(prompt, input_ids=ids[:-1], mm_token_type_ids=kinds[:-1])
+    split_positions(core, prompt, prefix)
+    return prefix, [ids[-1:]]
 
 
 class _Rows:

@@ -62,6 +62,13 @@ def prompt_positions(core: Any, prompt: Prompt) -> tuple[Tensor, int]:
     return known[type(core)]
 
 
+def split_positions(core: Any, prompt: Prompt, prefix: Prompt) -> None:
+    """Take over the positions of a prompt for all of it but its last token, which has to be text."""
+    positions, _ = prompt_positions(core, prompt)
+    known = _POSITIONS.setdefault(prefix, {})
+    known[type(core)] = positions[:, :-1], int(positions[0, -1])
+
+
 def pack(core: Any, trees: Sequence[PromptTree], device: torch.device) -> PackedRow:
     """Pack ``trees`` for the vision-language model ``core``.
 
