@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import random
+import sys
 from typing import Any
 
 from trl import TrlParser
@@ -25,7 +26,7 @@ if __name__ == "__main__":
     spec = importlib.util.spec_from_file_location("rlvr", shipped_folder("recipes") / "rlvr.py")
     assert spec is not None
     assert spec.loader is not None
-    rlvr = importlib.util.module_from_spec(spec)
+    rlvr = sys.modules["rlvr"] = importlib.util.module_from_spec(spec)  # dataclasses look their module up there
     spec.loader.exec_module(rlvr)
     REWARDS["temporal_iou"] = temporal_iou_reward
     rlvr.main(*TrlParser(rlvr.SETTINGS).parse_args_and_config())
