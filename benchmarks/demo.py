@@ -7,8 +7,8 @@
 estimate of difficulty took, spent on more supervised fine-tuning, on the clips of both stages.
 
 *sampling* trains each seed's fine-tuned model to the last step, without a stop, on moments that are drawn in four ways,
-and evaluates three checkpoints of each: where the plateau's rule would have stopped, the one it would have kept, and
-the last one.
+at a constant rate, so that a stop changes the length of a run and nothing else. It evaluates three checkpoints of each:
+the one the plateau's rule would have kept, the one where it would have stopped, and the last one.
 
 All evaluations are those of the demo: ``lmms-eval`` on the held-out moments, official reading. Interrupted, the same
 command continues.
@@ -31,6 +31,7 @@ from timelens_plugins.plateau import PlateauSettings, read_reward_log, suggested
 
 PROMPTS = 8  # of a step, as in demo_rlvr.yaml
 MOMENTS = 300  # that an offline selection keeps
+RATE = "2e-4"  # the mean of the demo's, which falls to 0
 
 
 def main() -> int:
@@ -39,8 +40,8 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--control", type=int, nargs="*", help="seeds that get the control; default: all")
     parser.add_argument("--size", choices=SIZES, default="default")
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--rl-steps", type=int, default=150, help="of each run of 'sampling'")
+    parser.add_argument("--processes", type=int, help="as of timelens demo")
+    parser.add_argument("--rl-steps", type=int, default=400, help="of each run of 'sampling'")
     parser.add_argument("--output", type=Path, default=Path("build/demo_seeds"))
     args = parser.parse_args()
     demos = [
@@ -143,7 +144,8 @@ def one_way(
     target = demo.output / short
     # The log counts samples where the plateau is watched; its stop is put beyond the end.
     kept = ("--min_steps", 10 * steps, "--max_steps", steps, "--save_total_limit", 1000)
-    demo.stages.run(short, lambda: demo.reinforce(target, *flags, *kept), demo.said)
+    rate = ("--learning_rate", RATE, "--lr_scheduler_type", "constant")
+    demo.stages.run(short, lambda: demo.reinforce(target, *flags, *kept, *rate), demo.said)
     log, _ = read_reward_log(target)
     decision = log.replay(PlateauSettings(suggested_patience(steps * PROMPTS)))
     tenth = max(1, len(log.steps) // 10)

@@ -32,7 +32,7 @@ def start(output: Path, log: Path) -> subprocess.Popen[bytes]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A demo that was killed in SFT, and what the command that continued it said."""
+    """A demo that was killed in SFT, and what the command that continued it, on one process, said."""
     folder = tmp_path_factory.mktemp("demo")
     output, log = folder / "output", folder / "log"
     process = start(output, log)
@@ -43,7 +43,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     assert process.poll() is None, log.read_text()
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    again = subprocess.run([*COMMAND, str(output)], capture_output=True, text=True, timeout=900)
+    again = subprocess.run([*COMMAND, str(output), "--processes", "1"], capture_output=True, text=True, timeout=900)
     assert again.returncode == 0, again.stdout[-3000:] + again.stderr[-6000:]
     return output, again.stdout
 

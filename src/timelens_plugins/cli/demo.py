@@ -24,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder; run again, an interrupted demo continues (default: %(default)s)",
     )
     parser.add_argument(
-        "--processes", type=int, default=1, help="that training is spread over, on the CPU (default: %(default)s)"
+        "--processes",
+        type=int,
+        help="that training is spread over, on the CPU (default: 2, or 1 on a single processor)",
     )
 
 

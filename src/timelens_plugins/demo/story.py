@@ -40,7 +40,7 @@ def run_demo(
     settings: DemoSettings | None = None,
     *,
     seed: int = 0,
-    processes: int = 1,
+    processes: int | None = None,
     said: Callable[[str], None] = print,
 ) -> Summary:
     """Run all stages and print the table; what an earlier, interrupted run finished is kept.
@@ -49,8 +49,8 @@ def run_demo(
         output: folder for everything.
         settings: sizes; default: :class:`DemoSettings`.
         seed: of the clips, the order of training and the sampled answers.
-        processes: that training is spread over, on this machine's CPU; the batch stays the same. A model as small as
-            this one gains nothing from a second.
+        processes: that training is spread over, on this machine's CPU; the batch stays the same, and what is drawn.
+            Default: 2, where there are two processors.
         said: takes lines for the reader.
 
     Raises:
@@ -67,10 +67,11 @@ class Demo:
     """One run in one folder; arguments as :func:`run_demo`'s."""
 
     def __init__(
-        self, output: Path, settings: DemoSettings, seed: int, processes: int, said: Callable[[str], None]
+        self, output: Path, settings: DemoSettings, seed: int, processes: int | None, said: Callable[[str], None]
     ) -> None:
-        self.output, self.settings, self.seed, self.processes, self.said = output, settings, seed, processes, said
-        self.stages = Stages(output / "stages", {**asdict(settings), "seed": seed, "processes": processes})
+        self.output, self.settings, self.seed, self.said = output, settings, seed, said
+        self.processes = processes or _processors()
+        self.stages = Stages(output / "stages", {**asdict(settings), "seed": seed})
         self.benchmark = output / "benchmark"
         self.training, self.pool = output / "training", output / "pool"
         self.difficulty = output / "difficulty.jsonl"
@@ -96,9 +97,10 @@ class Demo:
     def make_clips(self) -> None:
         """The benchmark, and two disjoint training sets."""
         s = self.settings
-        write_benchmark(self.benchmark, moments=s.moments, seed=self.seed)
-        write_training_set(self.training, s.sft_clips, seed=self.seed, size=64)
-        write_training_set(self.pool, s.rl_clips, seed=self.seed + _POOL_SEED, size=64)
+        processes = _processors()  # clips are the same for any number
+        write_benchmark(self.benchmark, moments=s.moments, seed=self.seed, processes=processes)
+        write_training_set(self.training, s.sft_clips, seed=self.seed, size=64, processes=processes)
+        write_training_set(self.pool, s.rl_clips, seed=self.seed + _POOL_SEED, size=64, processes=processes)
 
     def fine_tune(self, target: Path, *flags: str | int | Path) -> None:
         """SFT from the base model; continues where it was killed."""
@@ -109,7 +111,7 @@ class Demo:
         """How hard the pool is for the fine-tuned model."""
         data = ("--annotations", self.pool / "timelens-100k.jsonl", "--output", target)
         flags = ("--model_name_or_path", self.sft, *data, "--samples", samples, "--seed", self.seed)
-        self._launch("difficulty", *flags, processes=min(2, os.cpu_count() or 1))  # rows are the same for any number
+        self._launch("difficulty", *flags, processes=_processors())  # rows are the same for any number
 
     def reinforce(self, target: Path, *flags: str | int | Path) -> None:
         """RLVR from the fine-tuned model, on the pool; continues where it was killed."""
@@ -174,6 +176,11 @@ class Demo:
     def _run(self, command: list[str], label: str, environment: dict[str, str], bars: str) -> None:
         log = self.output / "logs" / f"{label.replace(' ', '_')}.log"
         run_command(command, log, label=label, environment=environment, bars=bars)
+
+
+def _processors() -> int:
+    """What the demo makes use of."""
+    return min(2, os.cpu_count() or 1)
 
 
 def _configuration(recipe: str) -> Path:

@@ -20,8 +20,10 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ SUBSETS: dict[str, WorldConfig] = {
 }
 """The three subsets: short clips with few events, long ones, and crowded ones."""
 
-FORMAT = 1  # raised when the same arguments begin to give other data
+FORMAT = 2  # raised when the same arguments begin to give other data
 _SPLIT_SEEDS: dict[Split, int] = {"heldout": 1, "train": 2, "pretrain": 3}
 
 
@@ -53,6 +55,7 @@ def write_benchmark(
     queries: int = 3,
     size: int = 128,
     fps: float = 8.0,
+    processes: int = 1,
     progress: bool = True,
 ) -> Path:
     """Write a benchmark of held-out scenes in TimeLens-Bench's layout.
@@ -66,6 +69,7 @@ def write_benchmark(
         queries: at most so many a video.
         size: side of the square frame in pixels.
         fps: frame rate of the videos.
+        processes: that encode videos. Above 1 they are spawned, so a script needs its ``__name__ == "__main__"``.
         progress: show a progress bar.
 
     Returns:
@@ -81,19 +85,22 @@ def write_benchmark(
     folder = Path(folder)
     _claim(folder, "timelens-bench", seed=seed, queries=queries, size=size, fps=fps)
     chosen = {subset: _chosen(subset, count, moments, seed, queries) for subset, count in counts.items()}
-    with tqdm(total=sum(map(len, chosen.values())), desc="benchmark clips", unit="clip", disable=not progress) as bar:
-        for subset, described in chosen.items():
-            rows: dict[str, Any] = {}
-            videos = folder / "videos" / subset
-            for name, scene, events in described:
-                _write_video(videos / f"{name}.mp4", scene, size, fps)
-                rows[name] = {
-                    "duration": scene.duration,
-                    "spans": [[int(e.span.start), int(e.span.end)] for e in events],
-                    "queries": [e.query for e in events],
-                }
-                bar.update()
-            _write_text(folder / f"{subset}-timelens.json", json.dumps(rows, indent=1) + "\n")
+    videos = [
+        (folder / "videos" / subset / f"{name}.mp4", scene)
+        for subset, described in chosen.items()
+        for name, scene, _ in described
+    ]
+    _write_videos(videos, size, fps, processes, "benchmark clips", progress)
+    for subset, described in chosen.items():
+        rows = {
+            name: {
+                "duration": scene.duration,
+                "spans": [[int(e.span.start), int(e.span.end)] for e in events],
+                "queries": [e.query for e in events],
+            }
+            for name, scene, events in described
+        }
+        _write_text(folder / f"{subset}-timelens.json", json.dumps(rows, indent=1) + "\n")
     return folder
 
 
@@ -105,6 +112,7 @@ def write_training_set(
     queries: int = 3,
     size: int = 128,
     fps: float = 8.0,
+    processes: int = 1,
     progress: bool = True,
 ) -> Path:
     """Write training scenes in TimeLens-100K's layout; arguments as :func:`write_benchmark`.
@@ -120,19 +128,19 @@ def write_training_set(
     folder = Path(folder)
     _claim(folder, "timelens-100k", seed=seed, queries=queries, size=size, fps=fps)
     rows: list[str] = []
-    with tqdm(total=sum(counts.values()), desc="training clips", unit="clip", disable=not progress) as bar:
-        for subset, index in _in_turn(counts):
-            name, scene, events = _clip(subset, "train", seed, index, queries)
-            source = f"synthetic_{subset}"
-            _write_video(folder / "videos" / source / f"{name}.mp4", scene, size, fps)
-            row = {
-                "source": source,
-                "video_path": f"{source}/{name}.mp4",
-                "duration": scene.duration,
-                "events": [{"query": e.query, "span": [list(e.span)]} for e in events],
-            }
-            rows.append(json.dumps(row) + "\n")
-            bar.update()
+    videos: list[tuple[Path, Scene]] = []
+    for subset, index in _in_turn(counts):
+        name, scene, events = _clip(subset, "train", seed, index, queries)
+        source = f"synthetic_{subset}"
+        videos.append((folder / "videos" / source / f"{name}.mp4", scene))
+        row = {
+            "source": source,
+            "video_path": f"{source}/{name}.mp4",
+            "duration": scene.duration,
+            "events": [{"query": e.query, "span": [list(e.span)]} for e in events],
+        }
+        rows.append(json.dumps(row) + "\n")
+    _write_videos(videos, size, fps, processes, "training clips", progress)
     annotations = folder / "timelens-100k.jsonl"
     _write_text(annotations, "".join(rows))
     return annotations
@@ -190,6 +198,25 @@ def _claim(folder: Path, kind: str, **arguments: Any) -> None:
     if present != wanted:
         names = sorted(k for k in wanted.keys() | present.keys() if wanted.get(k) != present.get(k))
         raise ValueError(f"{folder} holds synthetic data made with another {', '.join(names)}: choose another folder")
+
+
+def _write_videos(
+    videos: Sequence[tuple[Path, Scene]], size: int, fps: float, processes: int, label: str, progress: bool
+) -> None:
+    with tqdm(total=len(videos), desc=label, unit="clip", disable=not progress) as bar:
+        if processes == 1:
+            for path, scene in videos:
+                _write_video(path, scene, size, fps)
+                bar.update()
+            return
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            try:
+                for job in as_completed([pool.submit(_write_video, path, scene, size, fps) for path, scene in videos]):
+                    job.result()
+                    bar.update()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
 
 
 def _write_video(path: Path, scene: Scene, size: int, fps: float) -> None:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 __all__ = ["write_mp4"]
 
 # Constant rate factor 16: small coloured shapes keep their colour through the 4:2:0 chroma of common players.
-# One thread: the encoder's bytes must not depend on the number of cores.
-_ENCODER = {"preset": "veryfast", "crf": "16", "threads": "1", "g": "16"}
+# One thread: the encoder's bytes must not depend on the number of cores. No macroblock tree: for frames as small as
+# these, its look-ahead depends on what the memory held before.
+_ENCODER = {"preset": "veryfast", "crf": "16", "threads": "1", "g": "16", "x264-params": "mbtree=0"}
 
 
 def write_mp4(path: str | Path, frames: NDArray[np.uint8], fps: float) -> None:
