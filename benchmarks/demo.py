@@ -31,7 +31,7 @@ from timelens_plugins.plateau import PlateauSettings, read_reward_log, suggested
 
 PROMPTS = 8  # of a step, as in demo_rlvr.yaml
 MOMENTS = 300  # that an offline selection keeps
-RATE = "2e-4"  # the mean of the demo's, which falls to 0
+RATE = "4e-4"  # where the demo's begins, which falls to 0
 
 
 def main() -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-from timelens_plugins.plateau.history import REWARD_KEY, SAMPLES_KEY, SPREAD_KEYS, RewardLog
+from timelens_plugins.plateau.history import REWARD_KEY, SAMPLES_KEY, SPREAD_KEYS, RewardLog, saved_states
 from timelens_plugins.plateau.rule import Decision, PlateauRule, PlateauSettings, suggested_patience
 
 __all__ = ["RewardPlateauCallback", "samples_per_step"]
@@ -154,8 +153,7 @@ class RewardPlateauCallback(TrainerCallback, ExportableState):
         control.should_save = True
         logger.warning("stopping: %s", decision.summary())
         output = _output(args)
-        found = _checkpoints(output)
-        chosen = next((path for step, path in found if step >= decision.start_step), None)
+        chosen = next((file.parent for step, file in saved_states(output) if step >= decision.start_step), None)
         if chosen is None:
             logger.warning("no checkpoint was saved since the plateau began; the last one, saved now, is the best")
             chosen = output / f"checkpoint-{state.global_step}"
@@ -209,15 +207,6 @@ def _recorded_patience(state: TrainerState) -> int | None:
     if isinstance(recorded, list):
         recorded = recorded[0]
     return recorded["args"]["patience"] if isinstance(recorded, dict) else None
-
-
-def _checkpoints(output: Path) -> list[tuple[int, Path]]:
-    """Step and folder of the saved checkpoints, ascending."""
-    return sorted(
-        (int(m[1]), path)
-        for path in (output.iterdir() if output.is_dir() else ())
-        if (m := re.fullmatch(r"checkpoint-(\d+)", path.name)) and (path / "trainer_state.json").is_file()
-    )
 
 
 def _link_tree(source: Path, target: Path) -> None:

@@ -13,7 +13,16 @@ from typing import Any
 
 from timelens_plugins.plateau.rule import Decision, PlateauRule, PlateauSettings
 
-__all__ = ["REWARD_KEY", "SAMPLES_KEY", "SPREAD_KEYS", "RewardLog", "read_reward_log"]
+__all__ = [
+    "REWARD_KEY",
+    "SAMPLES_KEY",
+    "SPREAD_KEYS",
+    "STATE_FILE",
+    "RewardLog",
+    "read_reward_log",
+    "read_trainer_state",
+    "saved_states",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +33,9 @@ much prompts differ in difficulty, which does not shrink with training, so it is
 
 SAMPLES_KEY = "samples"
 """Prompts drawn so far, which the callback adds to each logged entry."""
+
+STATE_FILE = "trainer_state.json"
+"""Where transformers keeps what was logged, in each checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -122,28 +134,45 @@ def read_reward_log(path: str | Path, **options: Any) -> tuple[RewardLog, dict[s
         ValueError: not such a file.
         FileNotFoundError: there is none.
     """
-    path = _state_file(Path(path))
+    file, state = read_trainer_state(path)
+    return RewardLog.from_history(state["log_history"], name=str(file), **options), state
+
+
+def read_trainer_state(path: str | Path) -> tuple[Path, dict[str, Any]]:
+    """``trainer_state.json``, that of a checkpoint, or of the last checkpoint in a run's folder: the file, its content.
+
+    Raises:
+        ValueError: not such a file.
+        FileNotFoundError: there is none.
+    """
+    path = Path(path)
+    file = _state_file(path) if path.is_dir() else path
     try:
-        state = json.loads(path.read_text(encoding="utf-8"))
+        state = json.loads(file.read_text(encoding="utf-8"))
         history = state["log_history"]
         if not isinstance(history, list) or not all(isinstance(entry, dict) for entry in history):
             raise TypeError("log_history is not a list of entries")
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path}: not the trainer_state.json of a run ({error!r})") from None
-    return RewardLog.from_history(history, name=str(path), **options), state
+        raise ValueError(f"{file}: not the trainer_state.json of a run ({error!r})") from None
+    return file, state
 
 
-def _state_file(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    name = "trainer_state.json"
-    if (path / name).is_file():
-        return path / name
-    found = [(int(m[1]), p / name) for p in path.iterdir() if (m := re.fullmatch(r"checkpoint-(\d+)", p.name))]
-    found = [entry for entry in found if entry[1].is_file()]
+def saved_states(run: Path) -> list[tuple[int, Path]]:
+    """Step and ``trainer_state.json`` of the checkpoints in a run's folder, ascending."""
+    return sorted(
+        (int(m[1]), file)
+        for path in (run.iterdir() if run.is_dir() else ())
+        if (m := re.fullmatch(r"checkpoint-(\d+)", path.name)) and (file := path / STATE_FILE).is_file()
+    )
+
+
+def _state_file(folder: Path) -> Path:
+    if (folder / STATE_FILE).is_file():
+        return folder / STATE_FILE
+    found = saved_states(folder)
     if not found:
-        raise FileNotFoundError(f"{path}: neither {name} nor checkpoints with one")
-    return max(found)[1]
+        raise FileNotFoundError(f"{folder}: neither {STATE_FILE} nor checkpoints with one")
+    return found[-1][1]
 
 
 def _number(entry: Mapping[str, Any], key: str | None, where: str) -> float:

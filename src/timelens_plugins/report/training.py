@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from timelens_plugins.plateau import Decision, PlateauSettings, RewardLog, suggested_patience
-from timelens_plugins.plateau.history import REWARD_KEY, SAMPLES_KEY
+from timelens_plugins.plateau.history import REWARD_KEY, SAMPLES_KEY, read_trainer_state
 from timelens_plugins.plateau.plot import smoothed
 
 __all__ = ["CURVES", "training_curves"]
@@ -48,14 +47,8 @@ def training_curves(path: str | Path, name: str | None = None) -> dict[str, Any]
         ValueError: not such a file, or nothing in it that could be drawn.
         FileNotFoundError: there is none.
     """
-    file = _state_file(Path(path))
-    try:
-        state = json.loads(file.read_text(encoding="utf-8"))
-        history = state["log_history"]
-        if not isinstance(history, list) or not all(isinstance(entry, dict) for entry in history):
-            raise TypeError("log_history is not a list of entries")
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{file}: not the trainer_state.json of a run ({error!r})") from None
+    file, state = read_trainer_state(path)
+    history = state["log_history"]
     curves = [curve for title, unit, keys in CURVES if (curve := _curve(history, title, unit, keys)) is not None]
     if any(curve["key"] == "reward_within_group_std" for curve in curves):
         curves = [curve for curve in curves if curve["key"] != "reward_std"]
@@ -136,19 +129,6 @@ def _said(decision: Decision, how: str) -> dict[str, Any]:
     shown = {"reason": decision.reason, "step": decision.step, "start_step": decision.start_step}
     summary = decision.summary()
     return {"decision": shown, "how": how, "summary": summary[:1].upper() + summary[1:] + "."}
-
-
-def _state_file(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    name = "trainer_state.json"
-    if (path / name).is_file():
-        return path / name
-    found = [(int(m[1]), p / name) for p in path.iterdir() if (m := re.fullmatch(r"checkpoint-(\d+)", p.name))]
-    found = [entry for entry in found if entry[1].is_file()]
-    if not found:
-        raise FileNotFoundError(f"{path}: neither {name} nor checkpoints with one")
-    return max(found)[1]
 
 
 def _run_name(file: Path) -> str:
