@@ -94,7 +94,7 @@ def test_runs_over_different_moments_are_not_mixed_silently(
 
 
 def test_filters_order_and_address(open_report: Opener, runs: list[Run], tmp_path: Path) -> None:
-    samples = [case.moment for case in runs[0].cases]
+    samples = [case.moment for case in runs[-1].cases]  # the list shows the last run first
     ious = [evaluate([sample], "official").miou for sample in samples]
     path = written(runs, tmp_path)
     page = open_report(path)
@@ -124,7 +124,7 @@ def test_filters_order_and_address(open_report: Opener, runs: list[Run], tmp_pat
     assert shown(page) == sum(sample.status == "unparsed" for sample in samples)
     page.locator("#reset").click()
     page.locator("#filter-q").fill("NUMBER 17")
-    found = [f"{s.query} {s.video} {s.answer} {runs[1].cases[i].moment.answer}" for i, s in enumerate(samples)]
+    found = [f"{s.query} {s.video} {s.answer} {runs[0].cases[i].moment.answer}" for i, s in enumerate(samples)]
     assert 1 <= shown(page) == sum("number" in text and "17" in text for text in found)
     page.locator("#filter-q").fill("no such words")
     assert shown(page) == 0
@@ -149,8 +149,8 @@ def test_reading_changes_ious_and_is_kept(open_report: Opener, runs: list[Run], 
     page = open_report(written(runs, tmp_path))
     page.locator("label", has_text="exact").click()
     assert "reading=exact" in page.url
-    exact = evaluate([case.moment for case in runs[0].cases], "exact").miou
-    assert page.locator("#count").inner_text() == f"60 of 60 moments; mIoU {100 * exact:.1f} (SFT, exact)"
+    exact = evaluate([case.moment for case in runs[-1].cases], "exact").miou
+    assert page.locator("#count").inner_text() == f"60 of 60 moments; mIoU {100 * exact:.1f} (RLVR, exact)"
 
 
 def test_clip_is_played_at_the_span(open_report: Opener, clips: Path, tmp_path: Path) -> None:

@@ -63,8 +63,8 @@ function roundToEven(value) {
   return rest < 0.5 || (rest === 0.5 && down % 2 === 0) ? down : down + 1;
 }
 
-const DEFAULTS = {
-  reading: 'official', q: '', subset: '', run: '0', status: '', sort: 'worst', page: '1',
+const DEFAULTS = {  // the last run is the one a reader came for
+  reading: 'official', q: '', subset: '', run: String(Math.max(0, RUNS.length - 1)), status: '', sort: 'worst', page: '1',
   iou_min: '', iou_max: '', duration_min: '', duration_max: '', span_min: '', span_max: '', open: '',
 };
 const state = { ...DEFAULTS };
@@ -76,7 +76,7 @@ function readAddress() {
     if (name in DEFAULTS) state[name] = value;
   }
   if (!READINGS.includes(state.reading)) state.reading = 'official';
-  if (!(Number(state.run) in RUNS)) state.run = '0';
+  if (!(Number(state.run) in RUNS)) state.run = DEFAULTS.run;
 }
 
 function writeAddress() {
