@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,21 @@ def test_a_killed_run_continues_from_its_journal(
     other = load(tiny_checkpoints["qwen3_vl"], total_tokens=128, journal=str(tmp_path))
     with pytest.raises(ValueError, match="total_tokens: 256 there, 128 here"):
         other.generate_until(requests_for(other, questions))
+
+
+def test_a_checkpoint_trained_again_gets_none_of_the_old_answers(
+    tiny_checkpoints: dict[str, Path], questions: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(tiny_checkpoints["qwen3_vl"], checkpoint)
+    before = load(checkpoint, total_tokens=256, journal=str(tmp_path / "journal"))
+    before.generate_until(requests_for(before, questions[:1]))
+    with torch.no_grad():
+        before.model.get_input_embeddings().weight.mul_(1.1)  # type: ignore[operator]
+    before.model.save_pretrained(checkpoint)  # type: ignore[operator]
+    after = load(checkpoint, total_tokens=256, journal=str(tmp_path / "journal"))
+    with pytest.raises(ValueError, match=r"written under other settings \(fingerprint: '\w+' there, '\w+' here\)"):
+        after.generate_until(requests_for(after, questions[:1]))
 
 
 def test_a_broken_video_stops_the_run_or_is_reported(

@@ -16,8 +16,8 @@ from grpo_runs import Diary
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
-from timelens_plugins.difficulty.estimate import fingerprint
 from timelens_plugins.grpo import TimeLensGRPOTrainer
+from timelens_plugins.inference.fingerprint import fingerprint
 
 
 def test_two_processes_draw_as_one(

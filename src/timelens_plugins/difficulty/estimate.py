@@ -16,10 +16,11 @@ from transformers import GenerationConfig, PreTrainedModel
 from timelens_plugins.answers import GROUNDING_PROMPT
 from timelens_plugins.difficulty.shards import ClipWork, Outcome, Shard, clips_of
 from timelens_plugins.inference.engine import Question, VideoAnswerer
+from timelens_plugins.inference.fingerprint import fingerprint
 from timelens_plugins.moments import Moment
 from timelens_plugins.timestamps import InterleavedTimestampsMixin
 
-__all__ = ["Answering", "difficulty_settings", "estimate_difficulty", "fingerprint", "model_settings"]
+__all__ = ["Answering", "difficulty_settings", "estimate_difficulty", "model_settings"]
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ def model_settings(weights: str, processor: InterleavedTimestampsMixin) -> dict[
     """Those of :func:`difficulty_settings` that a training run shares with estimates made for it.
 
     Args:
-        weights: the model's :func:`fingerprint`, of before any adapter was put on.
+        weights: the model's ``fingerprint`` (see ``inference.fingerprint``), of before any adapter was put on.
         processor: as it is trained with.
     """
     return {
@@ -114,21 +115,6 @@ def model_settings(weights: str, processor: InterleavedTimestampsMixin) -> dict[
         "prompt": hashlib.blake2b(GROUNDING_PROMPT.encode(), digest_size=4).hexdigest(),
         **asdict(processor.frame_sampling),
     }
-
-
-def fingerprint(model: torch.nn.Module) -> str:
-    """Tells checkpoints apart by their weights: a digest of names, shapes and up to 64 values of every parameter.
-
-    Values are rounded to bfloat16 first: estimating in half precision and training with float32 master weights is still
-    the same checkpoint.
-    """
-    digest = hashlib.blake2b(digest_size=8)
-    for name, parameter in sorted(model.named_parameters()):
-        flat = parameter.detach().reshape(-1)
-        values = flat[:: max(1, flat.numel() // 64)][:64].to(torch.bfloat16).float().cpu()
-        digest.update(f"{name}{tuple(parameter.shape)}".encode())
-        digest.update(values.numpy().tobytes())
-    return digest.hexdigest()
 
 
 def estimate_difficulty(

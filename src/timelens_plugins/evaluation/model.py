@@ -24,6 +24,7 @@ from tqdm import tqdm
 from transformers import AutoModelForImageTextToText, GenerationConfig
 
 from timelens_plugins.inference.engine import Answer, Question, VideoAnswerer
+from timelens_plugins.inference.fingerprint import fingerprint
 from timelens_plugins.inference.journal import Journal
 from timelens_plugins.timestamps import load_processor, restore_text_positions
 
@@ -142,6 +143,7 @@ class TimeLens(lmms):
         self._settings = {
             "pretrained": pretrained,
             "revision": revision,
+            "fingerprint": fingerprint(model),  # a path may be trained again
             "dtype": str(model.dtype),
             "encoding": self.processor.encoding,
             "prompt": self._prompt,

@@ -15,8 +15,9 @@ from accelerate.state import PartialState
 from accelerate.utils import broadcast_object_list
 
 from timelens_plugins.difficulty import Estimates, OnlineDifficulty, load_estimates
-from timelens_plugins.difficulty.estimate import fingerprint, model_settings
+from timelens_plugins.difficulty.estimate import model_settings
 from timelens_plugins.difficulty.online import ONLINE_WEIGHTING
+from timelens_plugins.inference.fingerprint import fingerprint
 from timelens_plugins.moments import AnnotationError, Moment
 from timelens_plugins.plateau.callback import RewardPlateauCallback
 from timelens_plugins.rewards import REWARD_RANGES
