@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -23,7 +24,7 @@ class ClipFinder:
     otherwise none, and ``ambiguous`` counts the video.
 
     Args:
-        folders: to look in, with everything below them.
+        folders: to look in, with everything below them, through links to folders, too.
 
     Raises:
         ValueError: one of them is not a folder.
@@ -38,11 +39,9 @@ class ClipFinder:
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         self._found: dict[tuple[str, str], Path | None] = {}
         for folder in self.folders:
-            for root, _, files in os.walk(folder):
-                for file in sorted(files):
-                    path = Path(root, file)
-                    if path.suffix.lower() in VIDEO_EXTENSIONS:
-                        self._by_name[path.stem].append(path)
+            for path in _files_below(folder):
+                if path.suffix.lower() in VIDEO_EXTENSIONS:
+                    self._by_name[path.stem].append(path)
 
     def find(self, row: Row) -> Path | None:
         """The clip of a moment, if it is there."""
@@ -60,10 +59,32 @@ class ClipFinder:
             return named[0] if named else None
         hints = {*path.parent.parts, *subset.replace("_", " ").split(), subset}
         hinted = [file for file in named if hints & set(file.parent.parts[-2:])]
-        if len(hinted) == 1:
+        if len({file.resolve() for file in hinted}) == 1:
             return hinted[0]
         self.ambiguous.add(path.name)
         return None
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, the nearest first, through links to folders as well; unreadable folders are empty.
+
+    A folder reached by several links is listed under each pair of names it ends in, as clips of one name are told apart
+    by these. There are finitely many, so that links which lead back to where they lie come to an end.
+    """
+    seen: set[tuple[str, tuple[str, ...]]] = set()
+    waiting = deque([folder])
+    while waiting:
+        place = waiting.popleft()
+        known = (os.path.realpath(place), place.parts[-2:])
+        if known in seen:
+            continue
+        seen.add(known)
+        with suppress(OSError), os.scandir(place) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.is_dir():
+                    waiting.append(place / entry.name)
+                else:
+                    yield place / entry.name
 
 
 def link_to(clip: Path, page: Path) -> str:
