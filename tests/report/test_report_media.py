@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import unquote
@@ -21,6 +22,8 @@ from timelens_plugins.report.strips import film_strip, make_strips
 from timelens_plugins.report.table import Row, tabulate
 from timelens_plugins.report.training import training_curves
 from timelens_plugins.synthetic.mp4 import write_mp4
+
+RESULTS = Path(__file__).parents[1] / "data" / "results" / "timelens.json"
 
 
 def row_of(path: str, subset: str = "") -> Row:
@@ -93,6 +96,26 @@ def test_clips_are_found_by_path_then_by_name(tmp_path: Path) -> None:
     assert finder.ambiguous == {"x"}
 
 
+def test_clips_are_found_through_links_to_folders_and_loops_of_them_end(tmp_path: Path) -> None:
+    data, videos = tmp_path / "data", tmp_path / "videos"
+    for name in ("c/deep/x", "a/x", "c/only"):
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        (data / f"{name}.mp4").touch()
+    videos.mkdir()
+    (videos / "charades").symlink_to(data / "c" / "deep")
+    (videos / "activitynet").symlink_to(data / "a")
+    (videos / "also_charades").symlink_to(data / "c")
+    for place in (data / "c", data / "c" / "deep", videos):
+        (place / "loop").symlink_to(tmp_path)
+    finder = ClipFinder([videos])
+    assert finder.find(row_of("activitynet/x")) == videos / "activitynet" / "x.mp4"
+    assert finder.find(row_of("x", "timelens_bench_charades")) == videos / "charades" / "x.mp4"
+    found = finder.find(row_of("only"))
+    assert found is not None
+    assert found.resolve() == data / "c" / "only.mp4"
+    assert finder.find(row_of("nowhere")) is None
+
+
 def test_links_lead_from_the_page_to_the_clip(tmp_path: Path) -> None:
     clip = tmp_path / "my videos" / "50% #1?.mp4"
     clip.parent.mkdir()
@@ -100,6 +123,39 @@ def test_links_lead_from_the_page_to_the_clip(tmp_path: Path) -> None:
     link = link_to(clip, tmp_path / "out" / "r.html")
     assert not set("#? ") & set(link)
     assert (tmp_path / "out" / unquote(link)).resolve() == clip
+
+
+_WITH_NUMPY_ALONE = """
+import sys
+class Missing:
+    def find_spec(self, name, *_):
+        if name.split(".")[0] not in {*sys.stdlib_module_names, "numpy", "timelens_plugins"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing())
+from timelens_plugins.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_base_install_writes_a_report_and_names_the_extra_for_frames(tmp_path: Path) -> None:
+    state = write_state(tmp_path / "run", [{"step": i, "reward": 0.1 * i} for i in range(1, 6)])
+    page = tmp_path / "r.html"
+
+    def report(*options: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", _WITH_NUMPY_ALONE, "report", RESULTS, "-o", page, *options]
+        return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+
+    refused = report("--videos", tmp_path)
+    assert refused.returncode == 2
+    assert "film strips need" in refused.stderr
+    assert "pip install 'timelens-plugins[video]'" in refused.stderr
+    assert "--no-frames" in refused.stderr
+    assert not page.exists()
+    for options in ([], ["--videos", tmp_path, "--no-frames"], ["--training", state]):
+        done = report(*options)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert page.exists()
+        page.unlink()
 
 
 def write_state(folder: Path, history: list[dict[str, float]], **state: object) -> Path:

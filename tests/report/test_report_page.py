@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
 import re
@@ -13,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from timelens_plugins.cli import main
 from timelens_plugins.metrics import Sample
-from timelens_plugins.report import Run, write_report
+from timelens_plugins.report import Run, write_report, writing
 from timelens_plugins.report.page import json_for_script, render_page
 from timelens_plugins.spans import Span
 
@@ -120,6 +122,31 @@ def test_report_replaces_a_file_in_one_step_and_leaves_nothing_beside_it(tmp_pat
         assert write_report([Run.from_samples("run", [sample])], path, progress=False) == path
     assert "second" in path.read_text()
     assert [file.name for file in path.parent.iterdir()] == ["r.html"]
+
+
+def test_page_that_cannot_be_written_is_refused_before_any_work(
+    tmp_path: Path, runs: list[Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(writing, "tabulate", lambda _: pytest.fail("worked before it looked where to write"))
+    for path, message in ((tmp_path, "a folder; name the page in it"), (tmp_path / "file" / "r.html", "is a file")):
+        with pytest.raises(OSError, match=message):
+            write_report(runs, path, progress=False)
+        assert main(["report", "/no/such/results.json", "-o", str(path)]) == 2
+        assert f"timelens report: {path}: " in capsys.readouterr().err
+
+
+def test_failure_of_writing_is_told_of_the_page(
+    tmp_path: Path, runs: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match=r"r\.html: the page cannot be written: No space left") as caught:
+        write_report(runs, tmp_path / "r.html", progress=False)
+    assert ".partial" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_same_runs_give_the_same_bytes(tmp_path: Path, runs: list[Run]) -> None:

@@ -71,7 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Read, write, say where."""
     from timelens_plugins.report import StripBudget, load_runs, write_report
+    from timelens_plugins.report.writing import check_output
 
+    check_output(args.output)
     if args.no_frames and args.frames is not None:
         raise ValueError("--frames and --no-frames exclude each other")
     runs = load_runs(args.files, args.name, annotations=args.annotations, reparse=args.reparse)

@@ -6,15 +6,15 @@ import base64
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from timelens_plugins.report.runs import Window
 
-__all__ = ["StripBudget", "Strips", "make_strips"]
+__all__ = ["StripBudget", "Strips", "check_decoders", "make_strips"]
 
 WIDTH, HEIGHT = 1200, 76  # pixels of a strip: sharp on a wide page, some 25 kB
 OVERSAMPLING = 3  # frames decoded for each one shown, of which the nearest to the middle of its cell is taken
@@ -60,8 +60,26 @@ class Strips:
     faults: tuple[str, ...]
 
 
+def check_decoders() -> None:
+    """Refuse, before any work, what a base install cannot do: it decodes no video.
+
+    Raises:
+        ValueError: a package that film strips need is not installed.
+    """
+    try:
+        for name in ("PIL.Image", "tqdm.auto", "timelens_plugins.video"):
+            import_module(name)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"film strips need {error.name}: pip install 'timelens-plugins[video]', or leave them out (--no-frames; "
+            "clips are found and played all the same)"
+        ) from None
+
+
 def make_strips(wanted: Iterable[tuple[Path, Window | None]], budget: StripBudget, *, progress: bool = True) -> Strips:
     """Strips of the wanted clips, in their order, until the budget is spent."""
+    from tqdm.auto import tqdm
+
     clips = list(dict.fromkeys(wanted))
     images: dict[tuple[Path, Window | None], dict[str, Any]] = {}
     faults: list[str] = []

@@ -10,11 +10,11 @@ from timelens_plugins.report.clips import ClipFinder, link_to
 from timelens_plugins.report.page import render_page
 from timelens_plugins.report.payload import payload, strip_order
 from timelens_plugins.report.runs import Run
-from timelens_plugins.report.strips import StripBudget, Strips, make_strips
+from timelens_plugins.report.strips import StripBudget, Strips, check_decoders, make_strips
 from timelens_plugins.report.table import tabulate
 from timelens_plugins.report.training import training_curves
 
-__all__ = ["write_report"]
+__all__ = ["check_output", "write_report"]
 
 
 def write_report(
@@ -45,8 +45,9 @@ def write_report(
         The file.
 
     Raises:
-        ValueError: no runs, two of one name, a folder that is none, a training log without curves.
-        OSError: a file cannot be read or written.
+        ValueError: no runs, two of one name, a folder that is none, a training log without curves, frames wanted where
+            nothing is installed to decode them.
+        OSError: a file cannot be read or written; where the page cannot be written is found before any work.
     """
     if not runs:
         raise ValueError("there is no run to report on")
@@ -54,25 +55,51 @@ def write_report(
     if len(set(names)) < len(names):
         raise ValueError(f"the runs need different names, got {', '.join(map(repr, names))}")
     output = Path(output)
+    check_output(output)
+    budget = StripBudget() if strips is None else strips
+    if videos and budget.clips:
+        check_decoders()
     named = training.items() if isinstance(training, Mapping) else [(None, path) for path in training]
     curves = [training_curves(path, name) for name, path in named]
     table = tabulate(runs)
     finder = ClipFinder(videos)
     clips = [finder.find(row) for row in table.rows]
     links = {clip: link_to(clip, output) for clip in dict.fromkeys(clips) if clip is not None}
-    budget = StripBudget() if strips is None else strips
     wanted = strip_order(table, clips) if budget.clips else []
     made = make_strips(wanted, budget, progress=progress) if wanted else Strips({}, 0, ())
     said = [*notes, *_clip_notes(finder, clips)]
     page = render_page(payload(table, clips, links, made, curves, title=title or " · ".join(names), notes=said))
-    output.parent.mkdir(parents=True, exist_ok=True)
+    _replace(output, page)
+    return output
+
+
+def check_output(output: str | Path) -> None:
+    """Refuse, before any work, a path at which no page can be written.
+
+    Raises:
+        OSError: it is a folder, or lies where no file can be made.
+    """
+    output = Path(output)
+    if output.is_dir():
+        raise IsADirectoryError(f"{output}: a folder; name the page in it, such as {output / 'report.html'}")
+    folder = next(parent for parent in output.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{output}: the page cannot be written there, {folder} is a file and no folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"{output}: the page cannot be written there, the folder {folder} is not writable")
+
+
+def _replace(output: Path, page: str) -> None:
+    """Write the page in one step; what goes wrong is told of the page and not of the file it is first written to."""
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(page, encoding="utf-8")
         partial.replace(output)
+    except OSError as error:
+        raise OSError(f"{output}: the page cannot be written: {error.strerror}") from error
     finally:
         partial.unlink(missing_ok=True)
-    return output
 
 
 def _clip_notes(finder: ClipFinder, clips: Sequence[Path | None]) -> list[str]:
