@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output is None:
         print(board)
     else:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
         args.output.write_text(board + "\n", encoding="utf-8")
     for task in runs.passed_over:
         print(f"timelens leaderboard: passed over, another benchmark: {task}", file=sys.stderr)

@@ -92,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
         for note in _notes(scored):
             print(f"\n{scored.file}: {note}")
     if args.json is not None:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(_as_json(rows, inputs), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return 0
 
