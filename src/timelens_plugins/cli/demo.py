@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -32,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo."""
+    missing = [name for name in ("lmms_eval", "trl", "peft", "datasets") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f"{', '.join(missing)} is not installed: pip install 'timelens-plugins[eval,train]'")
     from timelens_plugins.demo import SIZES, run_demo
     from timelens_plugins.demo.command import CommandError
 
@@ -40,4 +44,7 @@ def run(args: argparse.Namespace) -> int:
     except CommandError as error:
         print(f"timelens demo: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\ntimelens demo: interrupted; the same command continues", file=sys.stderr)
+        return 130
     return 0

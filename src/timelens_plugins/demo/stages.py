@@ -37,26 +37,30 @@ class Stages:
         settings: on which everything depends.
 
     Raises:
-        ValueError: the folder holds a run with other settings.
+        ValueError: the folder holds a run with other settings, or lies in a folder that somebody else filled.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.folder = folder
         self.costs: dict[str, Cost] = {}
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / "settings.json"
         if not path.exists():
+            if folder.parent.is_dir() and any(entry != folder for entry in folder.parent.iterdir()):
+                raise ValueError(f"{folder.parent} is not empty and holds no run of the demo: choose another --output")
+            folder.mkdir(parents=True, exist_ok=True)
             _write(path, settings)
         present = _read(path)
         if present != json.loads(json.dumps(settings)):
             changed = sorted(k for k in present.keys() | settings.keys() if present.get(k) != settings.get(k))
             raise ValueError(f"{folder.parent} holds a run with another {', '.join(changed)}: choose another --output")
 
-    def run(self, name: str, work: Callable[[], None], said: Callable[[str], None] = print) -> Cost:
-        """Do the work unless it is done, and keep what it cost."""
+    def run(
+        self, name: str, work: Callable[[], None], said: Callable[[str], None] = print, *, product: Path | None = None
+    ) -> Cost:
+        """Do the work unless it is done and its product, if one is named, is there; and keep what it cost."""
         path = self.folder / f"{name}.json"
         before = _read(path) if path.exists() else {"starts": 0}
-        if before.get("done"):
+        if before.get("done") and (product is None or product.exists()):
             cost = Cost(before["seconds"], before["cpu_seconds"], before["starts"])
             said(f"{name}: done before in {cost.seconds:.0f} s")
         else:

@@ -54,7 +54,8 @@ def run_demo(
         said: takes lines for the reader.
 
     Raises:
-        ValueError: ``output`` holds a run with other settings.
+        ValueError: ``output`` holds a run with other settings, or other things; its path, or ``processes``, cannot be
+            used.
         CommandError: a stage failed; the message has the end of its output.
     """
     demo = Demo(output, settings or DemoSettings(), seed, processes, said)
@@ -70,7 +71,11 @@ class Demo:
         self, output: Path, settings: DemoSettings, seed: int, processes: int | None, said: Callable[[str], None]
     ) -> None:
         self.output, self.settings, self.seed, self.said = output, settings, seed, said
-        self.processes = processes or _processors()
+        if unusable := set(str(output)) & set(",{}[]\"'"):
+            raise ValueError(f"{output}: lmms-eval cannot read a path with {' '.join(sorted(unusable))} in it")
+        self.processes = _processors() if processes is None else processes
+        for recipe in ("sft", "rlvr"):
+            self._batch(recipe)  # refuses a number of processes before any work
         self.stages = Stages(output / "stages", {**asdict(settings), "seed": seed})
         self.benchmark = output / "benchmark"
         self.training, self.pool = output / "training", output / "pool"
@@ -91,7 +96,7 @@ class Demo:
         folders = {name: self.results(short) for name, short in results.items()}
         summary = summarise(folders, stages.costs, self.rlvr)
         (self.output / "demo.json").write_text(json.dumps(summary.as_json(), indent=1) + "\n", encoding="utf-8")
-        stages.run("report", self.report, self.said)
+        stages.run("report", self.report, self.said, product=self.output / "report.html")
         return summary
 
     def make_clips(self) -> None:
@@ -158,7 +163,7 @@ class Demo:
         """Flags for the batch of the configuration, on this run's processes."""
         name = "per_device_train_batch_size"
         rows = _settings(recipe)[name]
-        if rows % self.processes:
+        if self.processes < 1 or rows % self.processes:
             raise ValueError(f"{self.processes} processes cannot share the {rows} rows of a step of {recipe}")
         backend = ("--ddp_backend", "gloo") if self.processes > 1 else ()
         return f"--{name}", rows // self.processes, *backend

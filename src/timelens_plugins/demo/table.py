@@ -41,7 +41,7 @@ class Summary:
         gain: of the last stage over the one before it, paired.
         costs: of each stage.
         steps: of reinforcement learning.
-        stop: why it was stopped before its last planned step, if it was.
+        stop: the plateau that was found, if one was.
         rewards, spreads: mean reward and mean spread within groups over the first and over the last tenth of its steps.
     """
 
