@@ -290,6 +290,18 @@ def test_runs_of_one_label_are_one_run(tmp_path: Path, capsys: pytest.CaptureFix
     assert {row["model"] for row in rows} == {"mine"}
 
 
+def test_an_average_keeps_the_notes_of_its_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files, answer = [], {"timestamps": [[0, 6.4]], "answers": "0 - 6.4 seconds"}
+    for subset, (n, videos) in SIZES.items():
+        rows = {f"{i % videos}.mp4>>>query {i}>>>[[0, 10]]": answer for i in range(n)}
+        files.append(tmp_path / f"{subset}-timelens.json")
+        files[-1].write_text(json.dumps(rows))
+    rows = ours(records(capsys, *(f"mine={file}" for file in files), "--assume-protocol"))
+    assert [row["benchmark"] for row in rows][-1] == "average"
+    assert {note for row in rows for note in row["notes"]} == {"settings taken for the official ones"}
+    assert all(row["notes"] for row in rows)
+
+
 def test_runs_of_one_model_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = write_run(tmp_path / "a", samples=False), write_run(tmp_path / "b", samples=False)
     rows = ours(records(capsys, a, b, a))

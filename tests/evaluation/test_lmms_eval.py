@@ -165,6 +165,13 @@ def test_a_wheel_gives_the_same_scores(
         [python, "-c", "import timelens_plugins; print(timelens_plugins.__file__)"], capture_output=True, text=True
     )
     assert where.stdout.startswith(str(site))
+    package = Path("src/timelens_plugins")
+    listed = subprocess.run(
+        ["git", "ls-files", package, "recipes"], cwd=root, capture_output=True, text=True, check=True
+    )
+    for file in map(Path, listed.stdout.splitlines()):
+        in_package = file.relative_to(package) if file.is_relative_to(package) else Path("_shipped") / file
+        assert (site / "timelens_plugins" / in_package).read_bytes() == (root / file).read_bytes()
     run(
         "lmms_eval",
         *arguments(checkpoint, tmp_path / "out"),

@@ -75,3 +75,14 @@ def test_a_cut_archive_is_named_and_can_be_replaced(tmp_path: Path, kept: float)
 def test_no_archives_is_nothing_to_do(tmp_path: Path) -> None:
     assert unpack_shards(tmp_path / "absent", tmp_path / "videos") == 0
     assert not (tmp_path / "videos").exists()
+
+
+def test_videos_of_a_folder_that_cannot_be_written_are_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shards, videos = tmp_path / "shards", tmp_path / "videos"
+    write_archive(shards / "a.tar.gz", {"A.mp4": b"a"})
+    (videos / ".unpacking.lock").mkdir(parents=True)  # no lock can be taken, for any user
+    with pytest.raises(OSError, match="unpacking"):
+        unpack_shards(shards, videos)
+    (videos / "A.mp4").write_bytes(b"a")
+    assert unpack_shards(shards, videos) == 0
+    assert "not unpacked" in caplog.text

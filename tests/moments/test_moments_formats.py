@@ -158,6 +158,13 @@ def test_every_format_is_tested_and_no_two_claim_one_entry():
     assert set(NAMES) | {"charades_sta", "moments"} == set(FORMATS)
 
 
+def test_a_single_row_with_an_object_in_it_is_a_row(tmp_path):
+    row = json.loads((DATA / "difficulty.jsonl").read_text().splitlines()[0])
+    path = tmp_path / "one.jsonl"
+    path.write_text(json.dumps(row | {"settings": {"fps": 2.0}}) + "\n")
+    assert [moment.query for moment in load_moments(path)] == [row["query"]]
+
+
 def test_difficulty_rows_keep_what_the_model_said():
     greedy, failed, swapped, sampled = load_moments(DATA / "difficulty.jsonl")
     assert greedy.iou == 0.5

@@ -6,6 +6,7 @@ whatever an archive's member names say; links and devices are refused.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -28,6 +29,7 @@ def unpack_shards(shards: Path, videos: Path) -> int:
     """Write the videos of every archive in ``shards`` to ``videos``; returns how many files were written.
 
     An archive that was unpacked completely leaves a marker and is not read again, unless its size or time changed.
+    Where ``videos`` cannot be written and holds videos already, nothing is unpacked, and the log says so.
     Files are written under a temporary name and renamed, so a kill leaves no half video.
 
     Raises:
@@ -37,9 +39,16 @@ def unpack_shards(shards: Path, videos: Path) -> int:
     archives = sorted(p for p in shards.iterdir() if p.name.endswith(ARCHIVE_SUFFIXES)) if shards.is_dir() else []
     if all(_marker(archive, videos).exists() for archive in archives):
         return 0
-    videos.mkdir(parents=True, exist_ok=True)
     written = 0
-    with FileLock(videos / ".unpacking.lock"):
+    with contextlib.ExitStack() as stack:
+        try:
+            videos.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(videos / ".unpacking.lock"))
+        except OSError as error:
+            if not _holds_videos(videos):
+                raise
+            logger.warning("%s: not unpacked (%s); the videos in %s are used as they are", shards, error, videos)
+            return 0
         for archive in tqdm(archives, desc=f"Unpacking {shards.name}", unit="archive"):
             marker = _marker(archive, videos)
             if marker.exists():  # another process was faster
@@ -47,6 +56,10 @@ def unpack_shards(shards: Path, videos: Path) -> int:
             written += _unpack(archive, videos)
             marker.touch()
     return written
+
+
+def _holds_videos(folder: Path) -> bool:
+    return folder.is_dir() and any(path.suffix.lower() in VIDEO_SUFFIXES for path in folder.iterdir())
 
 
 def _marker(archive: Path, videos: Path) -> Path:

@@ -138,6 +138,7 @@ def _mean(parts: Sequence[Entry]) -> Entry:
         recall={t: _plain(part.recall[t] for part in parts) for t in THRESHOLDS if all(t in p.recall for p in parts)},
         run=first.run,
         differences=tuple(dict.fromkeys(d for part in parts for d in part.differences)),
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         interval=average_interval([part.miou for part in parts], [part.interval for part in parts]),
         miou_exact=_plain(exact) if len(exact) == size else None,
         recall_exact=(

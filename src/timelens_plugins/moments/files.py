@@ -70,6 +70,10 @@ def read_document(path: str | Path) -> Document:
         raise _file_error(file, f"broken JSON: {error}", "fetch or write it again") from None
 
 
+_ROW_KEYS = {"doc_id", "query", "video_path"}
+"""Fields of a single row, which may hold objects too; no video is called like that."""
+
+
 def _json_lines(file: str, lines: Sequence[tuple[int, str]]) -> Document:
     return Document(file, Layout.ROWS, [_line_entry(file, number, line) for number, line in lines])
 
@@ -77,7 +81,7 @@ def _json_lines(file: str, lines: Sequence[tuple[int, str]]) -> Document:
 def _whole(file: str, content: Any) -> Document:
     if isinstance(content, list):
         return Document(file, Layout.ROWS, [Entry(f"row {i}", value) for i, value in enumerate(content, 1)])
-    if not any(isinstance(value, dict) for value in content.values()):
+    if content.keys() & _ROW_KEYS or not any(isinstance(value, dict) for value in content.values()):
         return Document(file, Layout.ROWS, [Entry("row 1", content)] if content else [])
     repeated = content.repeated if isinstance(content, RepeatedKeys) else {}
     entries = []
