@@ -250,6 +250,26 @@ def test_more_moments_of_a_finished_video_are_answered(tmp_path: Path) -> None:
     assert [row["id"] for row in rows_at(output)] == [m.id for m in moments]
 
 
+def test_what_another_process_finished_before_there_were_more_videos_does_not_count(tmp_path: Path) -> None:
+    output = tmp_path / "d.jsonl"
+
+    def run(shard: int, moments: list[Moment], broken: Sequence[str] = ()) -> Any:
+        answerer: Any = Scripted(TEXTS, broken=broken)
+        return estimate_difficulty(answerer, moments, output, {}, shard=shard, shards=2, progress=False)
+
+    assert run(0, many(4)) is None
+    assert run(1, many(4)).rows == 12
+    assert run(0, many(8)) is None, "process 1 has not begun to look at the new videos"
+    assert run(1, many(8), broken=["v7"]).rows == 21
+    # The same work from another folder: what could not be read there is known by its clip, not by its path.
+    moved = [Moment.from_row(m.to_row() | {"video": f"elsewhere/{m.video}"}) for m in many(8)]
+    early = run(0, moved)
+    assert (early.rows, early.failed) == (21, {"elsewhere/v7.mp4": "cannot read v7.mp4"})
+    last = run(1, moved)
+    assert (last.rows, last.failed) == (24, {})
+    assert [row["id"] for row in rows_at(output)] == [m.id for m in many(8)]
+
+
 def test_videos_that_cannot_be_read_are_listed_and_tried_again(tmp_path: Path) -> None:
     output, moments = tmp_path / "d.jsonl", many()
     broken = Scripted(TEXTS, broken=["v1", "v4"])

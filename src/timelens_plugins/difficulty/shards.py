@@ -3,12 +3,13 @@
 A folder beside the output holds the work::
 
     OUTPUT.parts/part-0-of-2.jsonl      answers by clip, appended and synced one clip at a time
-    OUTPUT.parts/finished-0-of-2.json   process 0 has been through its videos; which of them could not be read
+    OUTPUT.parts/finished-0-of-2.json   process 0 has been through its videos; which clips could not be read
     OUTPUT                              rows in the order of the moments, written by the last process to finish
     OUTPUT.failed.jsonl                 videos that could not be read; only where there are any
 
 A process that was killed goes on where it stopped, also when the run is started again with another number of
-processes: clips count as done whichever part holds them.
+processes: clips count as done whichever part holds them. What says that a process has finished names the work it has
+finished, by a digest: left over from a start with other videos, it counts for nothing.
 """
 
 from __future__ import annotations
@@ -62,6 +63,12 @@ def _key(moments: Sequence[Moment]) -> str:
     return f"{moments[0].video_id}#{hashlib.blake2b(content.encode(), digest_size=8).hexdigest()}"
 
 
+def _digest(clips: Sequence[ClipWork], settings: Mapping[str, Any]) -> str:
+    """Stands for these clips in this order, by which they are dealt out, and these settings."""
+    content = json.dumps([[clip.key for clip in clips], dict(settings)], sort_keys=True)
+    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+
+
 @dataclass(frozen=True)
 class Outcome:
     """The rows of all processes.
@@ -101,6 +108,7 @@ class Shard:
         self.output, self.clips, self.settings = Path(output), clips, settings
         self._name = f"{index}-of-{count}"
         self._count = count
+        self._work = _digest(clips, settings)
         self.folder = self.output.with_name(f"{self.output.name}.parts")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = (self.folder / f"part-{self._name}.lock").open("w")
@@ -135,17 +143,27 @@ class Shard:
             What was written; None while other processes are still at work.
         """
         self._journal.close()
-        _replace(self._finished(self._name), json.dumps({"failed": dict(failed)}) + "\n")
-        marks = [self._finished(f"{i}-of-{self._count}") for i in range(self._count)]
-        if not all(mark.is_file() for mark in marks):
-            logger.info("this process is done; the last one writes %s", self.output)
-            return None
-        all_failed: dict[str, str] = {}
-        for mark in marks:
-            all_failed |= json.loads(mark.read_text())["failed"]
-        return self._merge(all_failed, video_root)
+        unread = {clip.key: failed[clip.video] for clip in self.mine if clip.video in failed}
+        _replace(self._finished(self._name), json.dumps({"work": self._work, "failed": unread}) + "\n")
+        all_unread: dict[str, str] = {}
+        for index in range(self._count):
+            of_process = self._unread_by(index)
+            if of_process is None:
+                logger.info("this process is done; the last one writes %s", self.output)
+                return None
+            all_unread |= of_process
+        return self._merge(all_unread, video_root)
 
-    def _merge(self, failed: Mapping[str, str], video_root: str | None) -> Outcome:
+    def _unread_by(self, index: int) -> dict[str, str] | None:
+        """Clips that process ``index`` could not read -> why; None where it has not finished this work."""
+        try:
+            mark = json.loads(self._finished(f"{index}-of-{self._count}").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        unread: dict[str, str] = mark["failed"]
+        return unread if mark.get("work") == self._work else None
+
+    def _merge(self, unread: Mapping[str, str], video_root: str | None) -> Outcome:
         answers = self._answers()
         rows: dict[str, dict[str, Any]] = {}
         lost = []
@@ -153,7 +171,7 @@ class Shard:
             if clip.key in answers:
                 for moment, texts in zip(clip.moments, answers[clip.key]["answers"], strict=True):
                     rows[moment.id] = difficulty_row(moment, texts, self.settings, video_root)
-            elif clip.video not in failed:
+            elif clip.key not in unread:
                 lost.append(clip.key)
         if lost:
             raise JournalError(
@@ -163,9 +181,11 @@ class Shard:
         order = [moment.id for clip in self.clips for moment in clip.moments]
         _replace(self.output, "".join(json.dumps(rows[i], ensure_ascii=False) + "\n" for i in order if i in rows))
         listing = self.output.with_name(f"{self.output.name}.failed.jsonl")
+        failed: dict[str, str] = {}
         moments: dict[str, list[str]] = {}
         for clip in self.clips:
-            if clip.video in failed and clip.key not in answers:
+            if clip.key not in answers:
+                failed.setdefault(clip.video, unread[clip.key])
                 moments.setdefault(clip.video, []).extend(moment.id for moment in clip.moments)
         if moments:
             lines = [json.dumps({"video": v, "error": failed[v], "moments": ids}) + "\n" for v, ids in moments.items()]
@@ -173,7 +193,7 @@ class Shard:
         else:
             listing.unlink(missing_ok=True)
         unanswered = sum(map(len, moments.values()))
-        return Outcome(self.output, len(rows), {video: failed[video] for video in moments}, unanswered)
+        return Outcome(self.output, len(rows), failed, unanswered)
 
     def _answers(self) -> dict[str, dict[str, Any]]:
         """Finished clips of all parts, of any number of processes."""
