@@ -68,16 +68,84 @@ def test_files_that_lmms_eval_wrote_together_are_one_run(tmp_path: Path) -> None
     assert [(run.name, len(run.cases)) for run in named] == [("all", 12)]
 
 
-def test_of_a_folder_the_newest_samples_of_each_task_count(tmp_path: Path) -> None:
+def write_settings(folder: Path, time: str, tasks: str, arguments: object, **config: object) -> None:
+    """As lmms-eval records an evaluation beside its samples."""
+    generation = {"max_new_tokens": 32, "until": []}
+    content = {
+        "results": {task: {} for task in tasks},
+        "config": {"model": "timelens", "model_args": arguments, "limit": None, "gen_kwargs": "", **config},
+        "configs": {task: {"task": task, "generation_kwargs": generation} for task in tasks},
+    }
+    (folder / f"{time}_results.json").write_text(json.dumps(content))
+
+
+def test_of_a_folder_the_newest_evaluation_counts_where_it_is_complete(tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    write_samples(folder / "20260101_000000_samples_a.jsonl", make_samples(3))
-    write_samples(folder / "20260102_000000_samples_a.jsonl", make_samples(4))
-    write_samples(folder / "20260101_000000_samples_b.jsonl", make_samples(5))
+    for time, count in (("20260101_000000", 3), ("20260301_120000", 4)):
+        for task in "ab":
+            write_samples(folder / f"{time}_samples_{task}.jsonl", make_samples(count))
     [run] = load_runs([tmp_path])
-    assert (run.name, len(run.cases)) == ("model", 9)
-    assert "1 older samples files" in run.notes[0]
+    assert (run.name, len(run.cases), run.warnings) == ("model", 8, ())
+    [note] = run.notes
+    assert "not shown: 20260101_000000_samples_a.jsonl, 20260101_000000_samples_b.jsonl" in note
     write_samples(tmp_path / "other" / "20260101_000000_samples_b.jsonl", make_samples(5))
     with pytest.raises(ValueError, match="several models"):
+        load_runs([tmp_path])
+
+
+def test_parts_of_several_evaluations_are_told_with_their_dates_and_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_samples(tmp_path / "20260101_000000_samples_a.jsonl", make_samples(3))
+    write_samples(tmp_path / "20260101_000000_samples_b.jsonl", make_samples(5))
+    write_samples(tmp_path / "20260301_120000_samples_a.jsonl", make_samples(4))
+    parts = "put together from 2 evaluations: a of 2026-03-01 12:00:00; b of 2026-01-01 00:00:00."
+    [run] = load_runs([tmp_path])
+    assert len(run.cases) == 9
+    assert parts in run.warnings[0]
+    assert "not known: no results file beside" in run.warnings[0]
+    write_settings(tmp_path, "20260101_000000", "ab", "pretrained=m,fps=2.0,device=cuda:0", batch_size="1")
+    write_settings(tmp_path, "20260301_120000", "a", {"pretrained": "m", "fps": "2.0"}, batch_size="8")
+    [run] = load_runs([tmp_path])
+    assert run.warnings == ()
+    assert f"{parts} Their settings are the same." in run.notes[0]
+    assert "not shown: 20260101_000000_samples_a.jsonl" in run.notes[1]
+    write_settings(tmp_path, "20260301_120000", "a", "pretrained=m,fps=4.0,min_tokens=16", limit=4)
+    [run] = load_runs([tmp_path])
+    [warning] = run.warnings
+    assert "Their settings differ: " in warning
+    assert "fps 4.0 (2026-03-01 12:00:00), 2.0 (2026-01-01 00:00:00)" in warning
+    assert "min_tokens 16 (2026-03-01 12:00:00), unset (2026-01-01 00:00:00)" in warning
+    assert "limit 4 (" in warning
+    assert "max_new_tokens" not in warning
+    assert main(["report", str(tmp_path), "-o", str(tmp_path / "r.html")]) == 0
+    assert f"timelens report: warning: {warning}\n" in capsys.readouterr().err
+    assert page_data(tmp_path / "r.html")["warnings"] == [warning]
+
+
+def test_samples_of_other_tasks_in_a_folder_are_passed_over_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_samples(tmp_path / "20260101_000000_samples_timelens_bench_charades.jsonl", make_samples(3))
+    foreign = tmp_path / "other_model" / "20260301_000000_samples_mvbench_action_count.jsonl"
+    foreign.parent.mkdir()
+    foreign.write_text(json.dumps({"doc_id": 0, "filtered_resps": ["A"], "mvbench_accuracy": {"score": 1}}) + "\n")
+    assert main(["report", str(tmp_path), "-o", str(tmp_path / "r.html")]) == 0
+    note = f"{tmp_path}: passed over, samples of other tasks: {foreign.name}."
+    assert f"timelens report: note: {note}\n" in capsys.readouterr().err
+    data = page_data(tmp_path / "r.html")
+    assert note in data["notes"]
+    assert len(data["moments"]["query"]) == 3
+    with pytest.raises(ValueError, match=r"row 1.*mIoU"):
+        load_runs([foreign])
+    with pytest.raises(ValueError, match=f"no samples of moments.*{foreign.name}"):
+        load_runs([foreign.parent])
+
+
+def test_broken_samples_in_a_folder_are_not_passed_over(tmp_path: Path) -> None:
+    write_samples(tmp_path / "20260101_000000_samples_a.jsonl", make_samples(3))
+    (tmp_path / "20260101_000000_samples_b.jsonl").write_text('{"doc_id": 0, "mIoU": {"video": "v"}}\n')
+    with pytest.raises(ValueError, match=r"samples_b\.jsonl: row 1, field 'mIoU': lacks"):
         load_runs([tmp_path])
 
 

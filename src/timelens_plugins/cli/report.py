@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 EPILOG = """\
 Files that lmms-eval wrote at the same time are one run, as are files given the same --name; every other file is a run
-of its own. With several runs the report compares them on the moments they share. docs/report.md says what each panel
-shows.
+of its own. Of a folder, the newest samples of each task are one run; what is passed over or put together is said. With
+several runs the report compares them on the moments they share. docs/report.md says what each panel shows.
 """
 
 
@@ -81,6 +82,10 @@ def run(args: argparse.Namespace) -> int:
     output = write_report(
         runs, args.output, videos=args.videos, training=args.training, strips=budget, title=args.title
     )
+    for run in runs:
+        for kind, said in (("warning", run.warnings), ("note", run.notes)):
+            for sentence in said:
+                print(f"timelens report: {kind}: {sentence}", file=sys.stderr)
     moments = ", ".join(f"{run.name}: {len(run.cases)} moments" for run in runs)
     print(f"{output} ({output.stat().st_size / 1e6:.1f} MB; {moments})")
     if args.charts is not None:

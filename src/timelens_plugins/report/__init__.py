@@ -1,5 +1,6 @@
 """Reports of runs: one self-contained HTML file, and static charts.
 
+- ``folders``: the files of a run in a folder of lmms-eval
 - ``runs``: result and difficulty files, read into cases (a moment and a run's answers to it)
 - ``table``: the moments of all runs, matched
 - ``scoring``, ``figures``: scores of cases; every number the page prints

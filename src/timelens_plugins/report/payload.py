@@ -73,6 +73,7 @@ def payload(
         "overlap": overlaps(table),
         "facets": by_facet(table),
         "training": list(training),
+        "warnings": [warning for run in table.runs for warning in run.warnings],
         "notes": [*notes, *table.notes, *(note for run in table.runs for note in run.notes), *_fault_notes(strips)],
     }
 

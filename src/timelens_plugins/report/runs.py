@@ -7,7 +7,6 @@ given, or where they are given the same name.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -24,12 +23,12 @@ from timelens_plugins.metrics import (
 )
 from timelens_plugins.moments import Moment, load_moments
 from timelens_plugins.moments.files import Layout, read_document
+from timelens_plugins.report.folders import LMMS_EVAL_NAME, evaluations_of, samples_in
 
 __all__ = ["Case", "Run", "Window", "load_run", "load_runs"]
 
 Window: TypeAlias = tuple[float, float]
 
-LMMS_EVAL_NAME = re.compile(r"(?P<time>\d{8}_\d{6})_samples_(?P<task>.+)")
 EXAMPLES = 3  # rows named in a note
 IOU_TOLERANCE = 0.005  # between a recorded IoU and that of the prediction beside it; files round to two decimals
 
@@ -67,12 +66,14 @@ class Run:
         cases: in the order of the files.
         files: where they come from.
         notes: what a reader of the figures has to know about the files, a sentence each.
+        warnings: why the cases may not be of one evaluation, a sentence each.
     """
 
     name: str
     cases: tuple[Case, ...]
     files: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def single(self) -> bool:
@@ -95,7 +96,8 @@ def load_runs(
     """Read files and folders, and tell which of them belong together.
 
     Args:
-        paths: files; or folders of lmms-eval, of which the newest samples file of each task is taken.
+        paths: files; or folders of lmms-eval, of which the newest samples file of each task is taken and those of
+            other tasks are passed over.
         names: one for each path; paths of the same name are one run. Without names, files that lmms-eval wrote at the
             same time are one run, and any other file is one.
         annotations: what the answers are about, one file for all result files or one for each: moments nobody answered
@@ -103,14 +105,15 @@ def load_runs(
         reparse: as in :func:`~timelens_plugins.metrics.load_results`.
 
     Raises:
-        ValueError: counts that do not fit, a folder without samples, a file that is neither results nor difficulty.
+        ValueError: counts that do not fit, a folder without samples, a given file that is neither results nor
+            difficulty.
         OSError: a file cannot be read.
     """
     if not paths:
         raise ValueError("there is no file to report on")
     if names and len(names) != len(paths):
         raise ValueError(f"--name takes one name for each of the {len(paths)} files or folders, got {len(names)}")
-    found = [_samples_files(Path(path)) for path in paths]
+    found = [samples_in(Path(path)) if Path(path).is_dir() else ([Path(path)], list[str]()) for path in paths]
     groups: dict[object, list[Path]] = {}
     for i, (path, (files, _)) in enumerate(zip(paths, found, strict=True)):
         for file in files:
@@ -128,13 +131,20 @@ def load_runs(
             f"--annotations takes one file, or one for each of the {files_in_all} result files, got {len(annotations)}"
         )
     given = iter(annotations if len(annotations) > 1 else list(annotations) * files_in_all)
-    older = {file: note for files, note in found for file in files if note}
+    choices = {file: notes for files, notes in found for file in files}
     runs = []
     for label, files in zip(labels, groups.values(), strict=True):
         beside = [next(given) for _ in files] if annotations else []
         run = load_run(files, label, annotations=beside, reparse=reparse)
-        notes = dict.fromkeys(older[file] for file in files if file in older)
-        runs.append(replace(run, notes=(*notes, *run.notes)))
+        notes = [*dict.fromkeys(note for file in files for note in choices[file]), *run.notes]
+        warnings: tuple[str, ...] = ()
+        if (evaluations := evaluations_of(files)) is not None:
+            text, alike = evaluations
+            if alike:
+                notes.insert(0, f"{label}: {text}")
+            else:
+                warnings = (f"{label}: {text}",)
+        runs.append(replace(run, notes=tuple(notes), warnings=warnings))
     return runs
 
 
@@ -157,26 +167,6 @@ def load_run(
         cases += _with_subset(read, file)
         notes += said
     return Run(name, tuple(cases), tuple(map(str, files)), tuple(notes))
-
-
-def _samples_files(path: Path) -> tuple[list[Path], str | None]:
-    """The files that a path stands for, and what was left aside."""
-    if not path.is_dir():
-        return [path], None
-    found = [
-        (m["task"], m["time"], file) for file in path.rglob("*.jsonl") if (m := LMMS_EVAL_NAME.fullmatch(file.stem))
-    ]
-    if not found:
-        raise ValueError(
-            f"{path}: no samples of lmms-eval in this folder (*_samples_*.jsonl); was it run with --log_samples?"
-        )
-    if len(folders := sorted({str(file.parent) for _, _, file in found})) > 1:
-        raise ValueError(f"{path}: holds results of several models, give each folder: {', '.join(folders)}")
-    newest = {task: file for task, _, file in sorted(found)}
-    left = len(found) - len(newest)
-    return list(
-        newest.values()
-    ), f"{path}: {left} older samples files of the same tasks are not shown" if left else None
 
 
 def _labels(groups: Sequence[Sequence[Path]]) -> list[str]:

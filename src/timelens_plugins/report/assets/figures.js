@@ -57,7 +57,8 @@ function headlineSection() {
   return section('results', 'Results',
     'Percentages. Intervals hold the true mean in 95 of 100 cases and are clustered by video. Official: predictions rounded to whole '
     + 'seconds, exact repetitions once; exact: nothing rounded, all counted. Answers without a span and missing ones count as 0.',
-    overlapNote(), el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Table of results' }, table));
+    D.warnings.map((text) => el('p', { class: 'warning', role: 'note' }, el('bdi', {}, text))), overlapNote(),
+    el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Table of results' }, table));
 }
 
 // Built like the cells below them, so that they stand above the numbers and not above their intervals.
