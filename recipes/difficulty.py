@@ -14,7 +14,6 @@ import logging
 import os
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from transformers import AutoModelForImageTextToText
@@ -75,7 +74,7 @@ def main(data: DataArguments, arguments: EstimateArguments) -> int:
         max_rows=arguments.max_rows,
         seed=arguments.seed,
     )
-    moments = training_moments(data, missing_videos=arguments.on_bad_video == "skip")
+    moments = training_moments(data, arguments.on_bad_video)  # type: ignore[arg-type]  # checked above
     processor = load_processor(checkpoint, data.encoding, revision=arguments.model_revision, **data.sampling)
     model = AutoModelForImageTextToText.from_pretrained(
         checkpoint,
@@ -103,7 +102,7 @@ def main(data: DataArguments, arguments: EstimateArguments) -> int:
         seed=answering.seed,
         shard=arguments.shard or 0,
         shards=arguments.shards or 1,
-        video_root=data.video_root or str(Path(data.annotations).parent / "videos"),
+        video_root=str(data.videos),
     )
     if outcome is not None:
         print(f"{outcome.rows} rows written to {outcome.output}")
@@ -112,6 +111,9 @@ def main(data: DataArguments, arguments: EstimateArguments) -> int:
         if outcome.failed:
             listing = f"{outcome.output}.failed.jsonl"
             print(f"{outcome.unanswered} moments of {len(outcome.failed)} videos have no row, see {listing}")
+        if not outcome.rows:
+            print(f"{outcome.output} is empty: no video could be read", file=sys.stderr)
+            return 1
     return 0
 
 

@@ -30,9 +30,14 @@ from timelens_plugins.plateau.best import save_final_model
 from timelens_plugins.rewards import REWARDS
 from timelens_plugins.synthetic.materialise import materialise
 from timelens_plugins.timestamps import load_processor
-from timelens_plugins.training.arguments import DataArguments, annotated_moments, suitable_moments
+from timelens_plugins.training.arguments import (
+    DataArguments,
+    annotated_moments,
+    available_moments,
+    suitable_moments,
+)
 from timelens_plugins.training.checkpoints import last_checkpoint
-from timelens_plugins.training.dataset import find_videos, moments_dataset
+from timelens_plugins.training.dataset import moments_dataset
 
 
 @dataclass
@@ -81,8 +86,7 @@ def main(
         estimates = estimates_of(difficulty, moments, annotated, settings_of_run(model, processor))
     bounds = reward_range(rewards.rewards, training.reward_weights)
     moments, online = training_set(difficulty, moments, estimates, seed=training.seed, rewards=bounds)
-    if training.on_bad_video == "error":
-        moments = find_videos(moments)
+    moments = available_moments(data, moments, training.on_bad_video)
     plateau = stopping.callback()
     if plateau is not None and online is not None:
         logging.getLogger(__name__).warning(

@@ -23,6 +23,8 @@ from timelens_plugins.training.arguments import DataArguments, training_moments
 from timelens_plugins.training.checkpoints import last_checkpoint
 from timelens_plugins.training.dataset import moments_dataset
 
+SETTINGS = (DataArguments, TimeLensSFTConfig, ModelConfig)
+
 
 def main(data: DataArguments, training: TimeLensSFTConfig, model_config: ModelConfig) -> None:
     if model_config.model_name_or_path is None:
@@ -33,7 +35,7 @@ def main(data: DataArguments, training: TimeLensSFTConfig, model_config: ModelCo
     data.annotations = materialise(data.annotations, data.synthetic_folder)
 
     processor = load_processor(checkpoint, data.encoding, revision=model_config.model_revision, **data.sampling)
-    moments = training_moments(data, missing_videos=training.on_bad_video == "skip")
+    moments = training_moments(data, training.on_bad_video)  # type: ignore[arg-type]  # checked by the config
     model = AutoModelForImageTextToText.from_pretrained(
         checkpoint,
         revision=model_config.model_revision,
@@ -54,4 +56,4 @@ def main(data: DataArguments, training: TimeLensSFTConfig, model_config: ModelCo
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
-    main(*TrlParser((DataArguments, TimeLensSFTConfig, ModelConfig)).parse_args_and_config())
+    main(*TrlParser(SETTINGS).parse_args_and_config())

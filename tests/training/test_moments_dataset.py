@@ -70,3 +70,16 @@ def test_missing_videos_are_named_at_once(moments: list[Moment]) -> None:
     assert find_videos([other, moments[1]]) == [moments[0], moments[1]]
     with pytest.raises(FileNotFoundError, match=r"1 of 2 videos are missing, such as nowhere/x\.mp4"):
         find_videos([moments[0], replace(moments[0], video="nowhere/x.mp4")])
+
+
+def test_who_skips_videos_still_reads_those_with_another_extension(
+    moments: list[Moment], caplog: pytest.LogCaptureFixture
+) -> None:
+    other = replace(moments[0], video=moments[0].video.replace(".mp4", ".mkv"))
+    gone = replace(moments[1], video="nowhere/x.mp4")
+    assert find_videos([other, gone], "keep", "the/root") == [moments[0], gone]
+    assert "1 of 2 videos are missing under the/root, such as nowhere/x.mp4" in caplog.text
+    with pytest.raises(FileNotFoundError, match=r"1 of 1 videos are missing under the/root, such as nowhere/x\.mp4"):
+        find_videos([gone, gone], "keep", "the/root")
+    with pytest.raises(ValueError, match="'raise' or 'keep', got 'skip'"):
+        find_videos([other], "skip")  # type: ignore[arg-type]

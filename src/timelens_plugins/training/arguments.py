@@ -10,9 +10,10 @@ from typing import Any
 
 from timelens_plugins.moments import Moment, load_moments
 from timelens_plugins.moments.report import LoadedMoments
+from timelens_plugins.training.clips import OnBadVideo
 from timelens_plugins.training.dataset import filter_moments, find_videos
 
-__all__ = ["DataArguments", "annotated_moments", "suitable_moments", "training_moments"]
+__all__ = ["DataArguments", "annotated_moments", "available_moments", "suitable_moments", "training_moments"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,18 +53,23 @@ class DataArguments:
     audio_queries: bool = field(default=False, metadata={"help": "Keep queries about sounds."})
 
     @property
+    def videos(self) -> Path:
+        """The folder that the annotations' video paths start from. Annotations are a file here, see below."""
+        return Path(self.video_root or Path(self.annotations).parent / "videos")
+
+    @property
     def sampling(self) -> dict[str, Any]:
         """Settings of ``load_processor``."""
         names = ("fps", "min_frames", "max_frames", "min_tokens", "total_tokens")
         return {name: getattr(self, name) for name in names}
 
 
-def training_moments(arguments: DataArguments, missing_videos: bool = False) -> list[Moment]:
-    """Load and filter the annotations; logs what was loaded and what was left out.
+def training_moments(arguments: DataArguments, on_bad_video: OnBadVideo = "error") -> list[Moment]:
+    """Load and filter the annotations and find their videos; logs what was loaded and what was left out.
 
     Args:
         arguments: ``annotations`` is a file here: synthetic names are made into files before.
-        missing_videos: leave videos that do not exist to the trainer, which skips and counts them.
+        on_bad_video: as of :func:`available_moments`.
 
     Raises:
         AnnotationError: a structural fault of the annotations.
@@ -71,7 +77,23 @@ def training_moments(arguments: DataArguments, missing_videos: bool = False) -> 
         ValueError: the filters leave nothing.
     """
     kept = suitable_moments(arguments, annotated_moments(arguments))
-    return kept if missing_videos else find_videos(kept)
+    return available_moments(arguments, kept, on_bad_video)
+
+
+def available_moments(
+    arguments: DataArguments, moments: Sequence[Moment], on_bad_video: OnBadVideo = "error"
+) -> list[Moment]:
+    """The moments with the paths of their files, whose extension may differ from the stated one.
+
+    Args:
+        arguments: the settings.
+        moments: to be read.
+        on_bad_video: ``"skip"`` leaves videos that do not exist to who reads them, and counts them in the log.
+
+    Raises:
+        FileNotFoundError: videos are missing; with ``"skip"``, all of them are.
+    """
+    return find_videos(moments, "keep" if on_bad_video == "skip" else "raise", arguments.videos)
 
 
 def annotated_moments(arguments: DataArguments) -> LoadedMoments:
@@ -84,7 +106,7 @@ def annotated_moments(arguments: DataArguments) -> LoadedMoments:
     loaded = load_moments(
         path,
         arguments.annotation_format,
-        video_root=arguments.video_root or path.parent / "videos",
+        video_root=arguments.videos,
         on_error=arguments.on_bad_annotation,  # type: ignore[arg-type]  # checked there
     )
     logger.info("%s", loaded.report.summary())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from datasets import Dataset, Features, Json, List, Value
 
@@ -13,6 +15,8 @@ from timelens_plugins.moments import Moment, find_video, is_audio_query
 from timelens_plugins.timestamps import Encoding, build_messages
 
 __all__ = ["FilterReport", "filter_moments", "find_videos", "moments_dataset"]
+
+logger = logging.getLogger(__name__)
 
 _FEATURES = Features(
     {
@@ -147,14 +151,27 @@ def filter_moments(
     return kept, FilterReport(len(kept), dropped, unknown)
 
 
-def find_videos(moments: Sequence[Moment]) -> list[Moment]:
+def find_videos(
+    moments: Sequence[Moment],
+    on_missing: Literal["raise", "keep"] = "raise",
+    video_root: str | Path | None = None,
+) -> list[Moment]:
     """The moments with the path of a file that exists, which may differ from the stated one in the video's extension.
 
     For the start of a run: what is missing is known before the first step instead of hours later.
 
+    Args:
+        moments: in any order, which is kept.
+        on_missing: ``"raise"`` wants every file. ``"keep"`` leaves the stated path where there is none, for who skips
+            unreadable videos, and counts them in the log; without any file at all the folder is wrong, an error.
+        video_root: the folder that the annotations' paths start from, for messages.
+
     Raises:
         FileNotFoundError: files are missing; says how many, and names the first ones.
+        ValueError: a missing file has several in its place that differ in the extension, or an unknown ``on_missing``.
     """
+    if on_missing not in ("raise", "keep"):
+        raise ValueError(f"on_missing must be 'raise' or 'keep', got {on_missing!r}")
     found: dict[str, str] = {}
     missing: list[str] = []
     for video in dict.fromkeys(moment.video for moment in moments):
@@ -163,8 +180,13 @@ def find_videos(moments: Sequence[Moment]) -> list[Moment]:
         except FileNotFoundError:
             missing.append(video)
     if missing:
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(missing) + len(found)} videos are missing, such as {', '.join(missing[:3])}: "
-            "fetch them, set the folder that the annotations' paths start from, or leave their annotations out"
-        )
-    return [replace(moment, video=found[moment.video]) for moment in moments]
+        where = f" under {video_root}" if video_root is not None else ""
+        state = f"{len(missing)} of {len(missing) + len(found)} videos are missing{where}, such as "
+        state += ", ".join(missing[:3])
+        if on_missing == "raise" or not found:
+            raise FileNotFoundError(
+                f"{state}: fetch them, set the folder that the annotations' paths start from (video_root), or leave "
+                "their annotations out"
+            )
+        logger.warning("%s: their moments will be skipped", state)
+    return [replace(moment, video=found.get(moment.video, moment.video)) for moment in moments]

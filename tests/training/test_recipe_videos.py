@@ -1,0 +1,102 @@
+"""Videos that recipes do not find where the annotations say: under another extension, gone, or all of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+from transformers import AutoModelForImageTextToText
+from trl import TrlParser
+
+from timelens_plugins.grpo import TimeLensGRPOTrainer
+from timelens_plugins.locations import shipped_folder
+from timelens_plugins.sft import TimeLensSFTTrainer
+
+RECIPES = shipped_folder("recipes")
+
+
+def recipe(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"recipe_{name}", RECIPES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(name: str, **changes: Any) -> Any:
+    """As ``python recipes/NAME.py --config recipes/configs/tiny_NAME.yaml`` with flags ``changes``."""
+    module = recipe(name)
+    settings = yaml.safe_load((RECIPES / "configs" / f"tiny_{name}.yaml").read_text()) | changes
+    return module.main(*TrlParser(module.SETTINGS).parse_dict(settings))
+
+
+@pytest.fixture
+def annotations(training_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the training set, whose first video is gone and whose second has another extension."""
+    monkeypatch.chdir(tmp_path)
+    folder = shutil.copytree(training_set.parent, tmp_path / "made")
+    gone, renamed, *_ = sorted((folder / "videos").rglob("*.mp4"))
+    gone.unlink()
+    renamed.rename(renamed.with_suffix(".mkv"))
+    return folder / training_set.name
+
+
+@pytest.mark.parametrize(("name", "trainer"), [("sft", TimeLensSFTTrainer), ("rlvr", TimeLensGRPOTrainer)])
+def test_training_that_skips_reads_what_is_there(
+    name: str, trainer: Any, annotations: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[list[str]] = []
+
+    def look(self: Any, **_: Any) -> None:
+        rows = self.train_dataset
+        seen.append([row["moments"][0]["video"] if "moments" in row else row["video"] for row in rows])
+
+    monkeypatch.setattr(trainer, "train", look)
+    monkeypatch.setattr(trainer, "save_model", lambda self: None)
+    with pytest.raises(FileNotFoundError, match=f"1 of 6 videos are missing under {annotations.parent / 'videos'}"):
+        run(name, annotations=str(annotations))
+    run(name, annotations=str(annotations), on_bad_video="skip")
+    assert "1 of 6 videos are missing under" in caplog.text
+    paths = {Path(video) for video in seen[0]}
+    assert len([path for path in paths if path.is_file()]) == 5
+    assert sorted(path.suffix for path in paths) == [".mkv", *[".mp4"] * 5]
+
+
+def test_difficulty_answers_what_is_there(annotations: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert run("difficulty", annotations=str(annotations), output="d.jsonl") == 0
+    rows = [json.loads(line) for line in Path("d.jsonl").read_text().splitlines()]
+    assert {Path(row["video_path"]).suffix for row in rows} == {".mkv", ".mp4"}
+    assert len({row["video_path"] for row in rows}) == 5
+    [failed] = Path("d.jsonl.failed.jsonl").read_text().splitlines()
+    assert not Path(json.loads(failed)["video"]).exists()
+    assert "1 of 6 videos are missing under" in caplog.text
+
+
+def test_a_wrong_folder_is_an_error_before_the_model_is_loaded(
+    annotations: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: Any, **__: Any) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(AutoModelForImageTextToText, "from_pretrained", load)
+    for name, settings in (("difficulty", {"output": "d.jsonl"}), ("sft", {"on_bad_video": "skip"})):
+        with pytest.raises(FileNotFoundError, match=r"6 of 6 videos are missing under elsewhere, such as elsewhere/"):
+            run(name, annotations=str(annotations), video_root="elsewhere", **settings)
+    assert not Path("d.jsonl").exists()
+
+
+def test_difficulty_without_a_row_fails(annotations: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (annotations.parent / "videos").rglob("*.m*"):
+        path.write_bytes(b"no video")
+    assert run("difficulty", annotations=str(annotations), output="d.jsonl") == 1
+    assert "d.jsonl is empty: no video could be read" in capsys.readouterr().err
+    assert len(Path("d.jsonl.failed.jsonl").read_text().splitlines()) == 6
