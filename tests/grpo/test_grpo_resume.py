@@ -9,19 +9,34 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from grpo_runs import history
 from killed_run import SETTINGS
 from safetensors.torch import load_file
+from transformers import TrainerCallback
 
 from timelens_plugins.grpo import TimeLensGRPOTrainer
 from timelens_plugins.moments import Moment
 from timelens_plugins.training.checkpoints import STATE_FILE, last_checkpoint
+from timelens_plugins.training.clips import ClipKey, ClipLoader
 
 MakeTrainer = Callable[..., TimeLensGRPOTrainer]
 NAMES = ("loss", "grad_norm", "reward", "entropy", "kl", "num_tokens", "learning_rate")
+
+
+class ClipsWanted(TrainerCallback):
+    """Notes after each step which clips are still to be taken, and how often."""
+
+    clips: ClipLoader
+
+    def __init__(self) -> None:
+        self.at_step: dict[int, dict[ClipKey, int]] = {}
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.at_step[state.global_step] = dict(self.clips._wanted)
 
 
 def test_kill_and_resume(
@@ -36,7 +51,9 @@ def test_kill_and_resume(
         stderr=subprocess.PIPE,
         text=True,
     )
-    whole = make_trainer(**SETTINGS | {"save_strategy": "no"})
+    wanted: list[ClipsWanted] = [ClipsWanted(), ClipsWanted()]
+    whole = make_trainer(**SETTINGS | {"save_strategy": "no"}, callbacks=wanted[:1])
+    wanted[0].clips = whole.prompts.clips
     whole.train()
     _, errors = process.communicate(timeout=300)
     assert process.returncode == -9, errors[-2000:]
@@ -47,10 +64,14 @@ def test_kill_and_resume(
     checkpoint = last_checkpoint(killed)
     assert checkpoint == str(killed / "checkpoint-3")
 
-    resumed = make_trainer(output_dir=killed, **SETTINGS)
+    resumed = make_trainer(output_dir=killed, **SETTINGS, callbacks=wanted[1:])
+    wanted[1].clips = resumed.prompts.clips
     resumed.train(resume_from_checkpoint=checkpoint)
     assert len(history(whole)) == 7
     assert history(resumed, *NAMES) == history(whole, *NAMES)
+    # No clip that was announced stays behind, though what is restored comes in another order than announced.
+    assert wanted[1].at_step == {step: kept for step, kept in wanted[0].at_step.items() if step > 3}
+    assert not wanted[1].at_step[7]
 
     other = make_trainer(output_dir=killed, **SETTINGS | {"num_iterations": 3})
     with pytest.raises(ValueError, match=r"made with num_iterations=2 \(now 3\): resume with the same settings"):

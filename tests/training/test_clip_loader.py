@@ -98,6 +98,20 @@ def test_memory_is_bounded(
         assert not loader._held
 
 
+def test_requests_are_taken_back(tiny_checkpoints: dict[str, Path], moments: list[Moment]) -> None:
+    processor = load_processor(tiny_checkpoints["qwen3_vl"], **SMALL)
+    first, second, *_ = map(ClipKey, dict.fromkeys(m.video for m in moments))
+    with ClipLoader(processor, workers=1, ahead=1) as loader:
+        loader.request([first, first, second])
+        loader.withdraw([first])
+        assert dict(loader._wanted) == {first: 1, second: 1}
+        loader.withdraw([first])
+        assert list(loader._held) == [second], "the place is free for the next"
+        assert loader.take(second) is not None
+        assert not loader._held
+        assert not loader._wanted
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_unreadable_video_reaches_the_consumer(
     workers: int, tiny_checkpoints: dict[str, Path], tmp_path: Path

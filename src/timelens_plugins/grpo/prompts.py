@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,9 @@ class PromptSource:
     def __init__(self, clips: ClipLoader, generations: int) -> None:
         self.clips = clips
         self._generations = generations
-        self._waiting: list[list[Any]] = []  # generation batches whose clips were requested and not yet used
+        # The clips of generation batches that were announced and not yet used. Without their order: a batch that is
+        # restored from a checkpoint was shuffled after it was announced.
+        self._waiting: list[Counter[ClipKey]] = []
         self._latest: list[Any] | None = None
         self._stand_in: Prompt | None = None
 
@@ -37,16 +40,25 @@ class PromptSource:
         prompts = [row["prompt"] for row in rows[:: self._generations]]
         if prompts != self._latest:  # a generation batch comes once for every part that is used of it
             self._latest = prompts
-            self._waiting.append(prompts)
-            self.clips.request(map(clip_of, prompts))
+            clips = [clip_of(prompt) for prompt in prompts]
+            self._waiting.append(Counter(clips))
+            self.clips.request(clips)
         return rows
 
     def expect(self, prompts: list[Any]) -> None:
-        """These prompts come now: their clips are requested, unless that was done ahead."""
-        if prompts in self._waiting:
-            del self._waiting[: self._waiting.index(prompts) + 1]
-        else:
-            self.clips.request(map(clip_of, prompts))
+        """These prompts come now: their clips are requested, unless that was done ahead.
+
+        Batches that were announced before theirs will not come any more, and their clips are let go.
+        """
+        clips = [clip_of(prompt) for prompt in prompts]
+        try:
+            place = self._waiting.index(Counter(clips))
+        except ValueError:
+            self.clips.request(clips)
+            return
+        for passed in self._waiting[:place]:
+            self.clips.withdraw(passed.elements())
+        del self._waiting[: place + 1]
 
     def group(self, row: Mapping[str, Any]) -> Group:
         """The group of a row that was announced or expected.

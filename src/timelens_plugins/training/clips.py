@@ -156,11 +156,15 @@ class ClipLoader:
             return None
         finally:
             with self._lock:
-                self._wanted[key] = self._wanted.get(key, 1) - 1
-                if self._wanted[key] <= 0:
-                    del self._wanted[key]
-                    self._held.pop(key, None)
+                self._wanted_once_less(key)
                 self._start_next()
+
+    def withdraw(self, clips: Iterable[ClipKey | Mapping[str, Any]]) -> None:
+        """Take requests back: each of these clips will be taken once less than was announced."""
+        with self._lock:
+            for clip in clips:
+                self._wanted_once_less(clip if isinstance(clip, ClipKey) else ClipKey.of(clip))
+            self._start_next()
 
     def clear(self) -> None:
         """Forget what was requested and never taken, as when a loop over the data ends early."""
@@ -181,6 +185,13 @@ class ClipLoader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _wanted_once_less(self, key: ClipKey) -> None:
+        self._wanted[key] = self._wanted.get(key, 1) - 1
+        if self._wanted[key] <= 0:
+            del self._wanted[key]
+            if (future := self._held.pop(key, None)) is not None:
+                future.cancel()  # where it has not begun
 
     def _start_next(self) -> None:
         if self._pool is None:
