@@ -143,8 +143,56 @@ def test_steps_without_a_reward_are_passed_over() -> None:
     assert 100 < decision.step < 180
 
 
+@pytest.mark.parametrize("missing", [[40], [40, 41, 42, 43], [*range(0, 200, 5)], [*range(120, 160)]])
+def test_steps_without_a_spread_do_not_count_for_the_spread(missing: list[int]) -> None:
+    rng = np.random.default_rng(0)
+    rewards = 0.5 + 0.02 * rng.standard_normal(200)
+    falling = 0.3 - 0.001 * np.arange(200) + 0.005 * rng.standard_normal(200)
+    flat = 0.2 + 0.01 * rng.random(200)
+    falling[missing] = flat[missing] = np.nan
+    assert run(rewards) is not None
+    assert run(rewards, falling) is None, "the spread that is known still moves"
+    decision = run(rewards, flat)
+    assert decision is not None
+    assert decision.spread is not None
+    whole = 0.2 + 0.0 * flat
+    whole[missing] = np.inf
+    assert run(rewards, whole) == run(rewards, np.where(np.isinf(whole), np.nan, whole))
+
+
+def test_a_spread_that_most_of_the_run_lacks_is_not_measured() -> None:
+    rng = np.random.default_rng(0)
+    rewards = 0.5 + 0.02 * rng.standard_normal(200)
+    spreads = 0.3 - 0.001 * np.arange(200) + 0.005 * rng.standard_normal(200)
+    spreads[10:] = np.nan
+    decision, alone = run(rewards, spreads), run(rewards)
+    assert decision == alone
+    assert decision is not None
+    assert decision.spread is None
+    assert "the reward alone decided" in decision.summary()
+
+
+def test_a_fit_through_a_spread_with_gaps_is_that_of_the_blocks_that_have_one() -> None:
+    rng = np.random.default_rng(3)
+    spreads = 0.2 + 0.01 * rng.standard_normal(300)
+    spreads[[20, 21, 30, 50, 51, 52, 53]] = np.nan  # blocks of two steps: three whole ones, and half of one
+    decision = run(0.5 + 0.02 * rng.standard_normal(300), spreads)
+    assert decision is not None
+    assert decision.spread is not None
+    blocks = np.array([np.mean(pair[np.isfinite(pair)]) for pair in spreads.reshape(-1, 2) if np.isfinite(pair).any()])
+    middles = np.flatnonzero(np.isfinite(spreads.reshape(-1, 2)).any(1)) / 4
+    last, count = decision.step / 8, round(decision.window / 16) / 4
+    inside = (middles < last) & (middles >= last - count)
+    fit = stats.linregress(middles[inside], blocks[inside])
+    assert inside.sum() < round(decision.window / 16)
+    assert decision.spread.slope == pytest.approx(-fit.slope)
+    assert decision.spread.upper == pytest.approx(-fit.slope + stats.t.ppf(0.995, inside.sum() - 2) * fit.stderr)
+    assert decision.spread.mean == pytest.approx(blocks[inside].mean())
+
+
 def test_a_state_goes_on_exactly() -> None:
     rewards, spreads = rising(300, 100, 7), 0.2 + 0.01 * np.random.default_rng(8).random(300)
+    spreads[[4, 32, 33, 70]] = np.nan
     expected = run(rewards, spreads)
     assert expected is not None
     for cut in (1, 33, 90, expected.step - 1):

@@ -15,6 +15,10 @@ comparing with it stops runs that still improve. The rule compares trends instea
 - A plateau is a window flat in both series; an upward trend of the reward and a downward one of the spread are
   improvements. The median of such windows says where it began.
 - A reward that falls, its upper limit below zero at a stricter level, stops the run whatever the spread does.
+- Steps that have a reward and no spread do not count for the spread: a block averages those that have one, and the
+  lines go through the blocks that have any, at least MIN_BLOCKS of them in a window that passes for flat. Where more
+  than half of the run's blocks have none, the spread is not measured, and the reward alone decides; the decision says
+  so.
 
 Everything scales with the noise, which is that of the residuals around the line: multiplying rewards by ten changes
 nothing. An outlier widens the confidence limit, and by no more than half what that limit is compared with (the noise is
@@ -110,7 +114,7 @@ class Decision:
         step, samples: when it was made.
         start_step, start_samples: where the plateau began; for a fall, where the reward was highest.
         window: samples of the window that decided.
-        reward, spread: figures of the two series; no spread where none was logged.
+        reward, spread: figures of the two series; no spread where it was not measured.
     """
 
     reason: Literal["plateau", "fall"]
@@ -139,7 +143,9 @@ class Decision:
             f"{where} since step {self.start_step} (sample {self.start_samples:.0f}), seen at step {self.step} over "
             f"the last {self.window:.0f} samples; {_figures('reward', self.reward)}"
         )
-        return text if self.spread is None else f"{text}; {_figures('spread', self.spread)}"
+        if self.spread is None:
+            return f"{text}; the spread was not measured, so the reward alone decided"
+        return f"{text}; {_figures('spread', self.spread)}"
 
 
 def _figures(name: str, f: SeriesFigures) -> str:
@@ -170,7 +176,7 @@ class PlateauRule:
             step: optimizer steps so far.
             samples: prompts drawn so far; the values are means over those since the last call.
             reward: mean reward; None or NaN where there was none, which counts the samples and nothing else.
-            spread: mean standard deviation of the rewards within a group; None where it is never logged.
+            spread: mean standard deviation of the rewards within a group; None or NaN where there was none.
 
         Raises:
             ValueError: ``samples`` did not grow.
@@ -182,7 +188,7 @@ class PlateauRule:
             return None
         if not self._open:
             self._open_start = samples - weight
-        self._open.append((weight, reward, math.nan if spread is None else spread))
+        self._open.append((weight, reward, math.nan if spread is None or not math.isfinite(spread) else spread))
         size = self.settings.patience / BLOCKS
         if sum(entry[0] for entry in self._open) < size * (1 - 1e-9):
             return None
@@ -194,7 +200,7 @@ class PlateauRule:
                 samples,
                 step,
                 float(np.average(rewards, weights=weights)),
-                float(np.average(spreads, weights=weights)),
+                _average(spreads, weights),
             )
         )
         return self._decide(step) if step >= self.settings.min_steps else None
@@ -210,7 +216,7 @@ class PlateauRule:
         x = (start + end) / 2 / patience
         block = np.mean(end - start) / patience
         reward = _Trends(x, rewards, lengths, block, self.settings)
-        measured = bool(np.isfinite(spreads).all())
+        measured = 2 * np.isfinite(spreads).sum() >= n
         spread = _Trends(x, -spreads, lengths, block, self.settings) if measured else None
         flat = reward.flat & spread.flat if spread is not None else reward.flat
         falls = reward.fall
@@ -233,8 +239,8 @@ class PlateauRule:
             start_step=int(steps[begin - 1]) if begin else 0,
             start_samples=float(start[begin]),
             window=float(end[-1] - start[n - first]),
-            reward=reward.figures(chosen, float(rewards[-first:].mean())),
-            spread=None if spread is None else spread.figures(chosen, float(spreads[-first:].mean())),
+            reward=reward.figures(chosen, rewards[-first:]),
+            spread=None if spread is None or not spread.enough[chosen] else spread.figures(chosen, spreads[-first:]),
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -262,30 +268,48 @@ def _float(value: float | None) -> float:
     return math.nan if value is None else value
 
 
+def _average(values: Array, weights: Array) -> float:
+    """Of the values that are numbers; NaN where none is."""
+    known = np.isfinite(values)
+    return float(np.average(values[known], weights=weights[known])) if known.any() else math.nan
+
+
 class _Trends:
     """Least-squares lines through the last blocks of a series, for many numbers of blocks at once.
 
     Args:
         x: middles of the blocks in patiences, shape ``(n,)``.
-        y: the series, up for improvement, shape ``(n,)``.
+        y: the series, up for improvement, NaN in blocks that have no value, at most half of them, shape ``(n,)``.
         lengths: numbers of blocks, ascending, the last one at most n, shape ``(m,)``.
         block: length of a block in patiences.
+
+    Attributes:
+        slope, upper, noise, limit: as in :class:`SeriesFigures`, of each window, shape ``(m,)``.
+        enough: whether a window has values enough; where it has not, the others are NaN.
+        flat, fall: what the window shows.
     """
 
     def __init__(self, x: Array, y: Array, lengths: NDArray[np.int64], block: float, settings: PlateauSettings) -> None:
-        # Sums from the end backwards, around the last point so that nothing cancels.
-        dx, dy = (x - x[-1])[::-1], (y - y.mean())[::-1]
+        known = np.isfinite(y)
+        # Sums from the end backwards, around the last point so that nothing cancels; a missing block adds nothing.
+        dx = np.where(known, x - x[-1], 0.0)[::-1]
+        dy = np.where(known, y - y[known].mean(), 0.0)[::-1]
         index = lengths - 1
+        counts = np.cumsum(known[::-1])[index]
+        self.enough = counts >= MIN_BLOCKS
+        counts = np.where(self.enough, counts, MIN_BLOCKS)
         sx, sy, sxx, sxy, syy = (np.cumsum(v)[index] for v in (dx, dy, dx * dx, dx * dy, dy * dy))
-        sxx, sxy, syy = sxx - sx * sx / lengths, sxy - sx * sy / lengths, syy - sy * sy / lengths
+        sxx, sxy, syy = sxx - sx * sx / counts, sxy - sx * sy / counts, syy - sy * sy / counts
+        sxx = np.where(self.enough, sxx, np.nan)  # a window with too few blocks is neither flat nor falling
         self.slope = sxy / sxx
-        variance = np.maximum(syy - self.slope * sxy, 0.0) / (lengths - 2)
+        variance = np.maximum(syy - self.slope * sxy, 0.0) / (counts - 2)
         error = np.sqrt(variance / sxx)
         quantile, strict = (
-            np.array([student_quantile(p, int(n) - 2) for n in lengths]) for p in (settings.confidence, FALL_CONFIDENCE)
+            np.array([student_quantile(p, int(n) - 2) for n in counts]) for p in (settings.confidence, FALL_CONFIDENCE)
         )
         self.upper = self.slope + quantile * error
         self.noise = np.sqrt(variance * block)
+        x, y = x[known], y[known]
         typical = _robust_noise(y) * np.sqrt(block)
         self.limit = np.minimum(self.noise, OUTLIERS * typical) if typical > 0 else self.noise
         improved, pace = _whole_run(x, y)
@@ -294,7 +318,8 @@ class _Trends:
         self.flat = self.upper <= self.limit
         self.fall = self.slope + strict * error < 0
 
-    def figures(self, chosen: int, mean: float) -> SeriesFigures:
+    def figures(self, chosen: int, values: Array) -> SeriesFigures:
+        mean = float(values[np.isfinite(values)].mean())
         return SeriesFigures(mean, *(float(v[chosen]) for v in (self.slope, self.upper, self.noise, self.limit)))
 
 
