@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.utils.data import Dataset
 from transformers import PretrainedConfig, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
 from timelens_plugins.cli import main
+from timelens_plugins.plateau import PlateauSettings, read_reward_log
 from timelens_plugins.plateau.callback import RewardPlateauCallback, samples_per_step
 
 STEPS = 160
@@ -170,6 +172,45 @@ def test_rotation_that_would_lose_the_start_is_said_and_the_best_still_kept(
     assert (tmp_path / "best" / "model.safetensors").is_file()
 
 
+@pytest.mark.parametrize(
+    ("options", "warned"),
+    [
+        ({"save_steps": 0.01, "save_total_limit": 4}, "keeps 8 steps, and a plateau is known about 48 steps.* to 25,"),
+        ({"save_steps": 0.1, "save_total_limit": 4}, None),  # every 16 steps
+        ({"save_strategy": "epoch", "save_total_limit": 1}, None),
+        ({"save_strategy": "no", "save_total_limit": 1}, None),
+    ],
+)
+def test_rotation_is_counted_in_the_steps_between_checkpoints(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, options: dict[str, Any], warned: str | None
+) -> None:
+    run = trainer(tmp_path, RewardPlateauCallback(patience=32), StopAt(1), **options)
+    with caplog.at_level(logging.WARNING, "timelens_plugins"):
+        run.train()
+    assert ("save_total_limit" in caplog.text) == (warned is not None)
+    if warned is not None:
+        assert re.search(warned, caplog.text)
+
+
+@pytest.mark.parametrize("stale", ["later", "same"])
+def test_a_checkpoint_that_another_run_left_is_not_kept_as_best(
+    tmp_path: Path, stopped: tuple[Path, Trainer, RewardPlateauCallback], stale: str
+) -> None:
+    _, _, known = stopped
+    assert known.decision is not None
+    left = tmp_path / f"checkpoint-{known.decision['step'] + (40 if stale == 'later' else 0)}"
+    left.mkdir()
+    (left / "trainer_state.json").write_text('{"log_history": []}')
+    callback = RewardPlateauCallback(patience=32, min_steps=20)
+    run = trainer(tmp_path, callback, save_steps=1000)
+    run.train()
+    assert callback.decision == known.decision
+    assert run.state.best_model_checkpoint == str(tmp_path / f"checkpoint-{known.decision['step']}")
+    kept = json.loads((tmp_path / "best" / "trainer_state.json").read_text())
+    assert kept["global_step"] == known.decision["step"]
+    assert (tmp_path / "best" / "model.safetensors").is_file()
+
+
 def test_a_run_without_checkpoints_keeps_the_last_one(tmp_path: Path) -> None:
     callback = RewardPlateauCallback(patience=32, min_steps=20)
     run = trainer(tmp_path, callback, save_strategy="no")
@@ -183,6 +224,53 @@ def test_a_trainer_without_rewards_is_an_error(tmp_path: Path) -> None:
     run = trainer(tmp_path, RewardPlateauCallback(patience=32, min_steps=10), kind=Trainer)
     with pytest.raises(ValueError, match=r"'reward', which this trainer does not log; it logs .*loss"):
         run.train()
+
+
+def test_a_spread_that_is_not_logged_is_an_error(tmp_path: Path) -> None:
+    run = trainer(tmp_path, RewardPlateauCallback(patience=32, min_steps=10, spread_key="spread"))
+    with pytest.raises(ValueError, match=r"the spread 'spread', which this trainer does not log; it logs .*reward_std"):
+        run.train()
+
+
+class TwoSpreads(Trainer):
+    """The spread within groups is flat, that of the batch falls; the first entry lacks the former."""
+
+    first: float | None = None
+
+    def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            step = self.state.global_step
+            noise = np.random.default_rng(step).standard_normal(3)
+            logs["reward"] = 0.5 + 0.01 * noise[0]
+            logs["reward_std"] = 0.3 - 0.001 * step + 0.001 * noise[1]
+            logs["reward_within_group_std"] = 0.2 + 0.005 * noise[2]
+            if step == 1:
+                del logs["reward_within_group_std"]
+                logs["reward_std"] = self.first
+        super().log(logs, start_time)
+
+
+class TwoSpreadsFromTheFirst(TwoSpreads):
+    first = 0.3
+
+
+@pytest.mark.parametrize(
+    ("kind", "watched"), [(TwoSpreads, "reward_within_group_std"), (TwoSpreadsFromTheFirst, "reward_std")]
+)
+def test_live_resumed_and_replayed_the_same_spread_is_watched(
+    tmp_path: Path, kind: type[Trainer], watched: str
+) -> None:
+    live, first, again = (RewardPlateauCallback(patience=32, min_steps=20) for _ in range(3))
+    options: dict[str, Any] = {"kind": kind, "max_steps": 100}
+    trainer(tmp_path / "whole", live, **options).train()
+    trainer(tmp_path / "part", first, StopAt(10), **options).train()
+    run = trainer(tmp_path / "part", again, **options)
+    run.train(resume_from_checkpoint=str(tmp_path / "part" / "checkpoint-10"))
+    log, _ = read_reward_log(tmp_path / "whole")
+    decision = log.replay(PlateauSettings(32, 20))
+    assert [live.spread_key, first.spread_key, again.spread_key, log.spread_key] == [watched] * 4
+    assert live.decision == again.decision == (decision and decision.to_dict())
+    assert (decision is not None) == (watched == "reward_within_group_std")
 
 
 def test_settings_that_cannot_work_are_errors_at_once() -> None:
@@ -232,9 +320,32 @@ def test_the_command_replays_and_draws(
     assert "no plateau" in capsys.readouterr().out
 
 
-def write_state(path: Path, history: list[dict[str, Any]]) -> Path:
-    path.write_text(json.dumps({"log_history": history, "max_steps": len(history)}))
+def write_state(path: Path, history: list[dict[str, Any]], **recorded: Any) -> Path:
+    callbacks = {"RewardPlateauCallback": {"args": recorded, "attributes": {}}} if recorded else {}
+    state = {"log_history": history, "max_steps": len(history), "stateful_callbacks": callbacks}
+    path.write_text(json.dumps(state))
     return path
+
+
+def test_the_names_that_the_run_recorded_are_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    history = [
+        {"step": i, "samples": 8 * i, "score": 0.1 * i, "reward": 0.5, "reward_std": 0.2, "width": 0.1}
+        for i in range(1, 100)
+    ]
+    path = write_state(tmp_path / "trainer_state.json", history, reward_key="score", spread_key="width")
+    assert main(["plateau", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "reward: score, spread: width;" in said
+    assert "no plateau" in said
+    assert main(["plateau", str(path), "--reward-key", "reward", "--spread-key", "reward_std"]) == 0
+    said = capsys.readouterr().out
+    assert "reward: reward, spread: reward_std;" in said
+    assert "stop: " in said
+    assert main(["plateau", str(path), "--spread-key", "breadth"]) == 2
+    assert f"{path}: no entry has the spread 'breadth'" in capsys.readouterr().err
+    path = write_state(tmp_path / "foreign.json", history)
+    assert main(["plateau", str(path)]) == 0
+    assert "reward: reward, spread: reward_std;" in capsys.readouterr().out
 
 
 def test_a_log_of_another_run_needs_the_samples_of_a_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+_RECORDED = ("patience", "min_steps", "confidence", "reward_key", "spread_key")
+"""Options that the callback records by the same names."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``timelens plateau``."""
@@ -25,9 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="prompts drawn each optimizer step; needed for runs that were trained without the callback",
     )
-    parser.add_argument("--reward-key", default="reward", help="name of the mean reward in the log (default: reward)")
+    parser.add_argument("--reward-key", help="name of the mean reward in the log (default: as recorded, or reward)")
     parser.add_argument(
-        "--spread-key", help="of the spread (default: reward_within_group_std, or reward_std where it is absent)"
+        "--spread-key",
+        help="of the spread (default: as recorded, or reward_within_group_std, or reward_std where it is absent)",
     )
     parser.add_argument("--plot", type=Path, metavar="OUT.png|OUT.svg", help="draw the curves with the stop marked")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write settings and decision to this file")
@@ -36,25 +40,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Replay, print, draw; 0 whether or not there is a plateau."""
     from timelens_plugins.plateau import PlateauSettings, read_reward_log, suggested_patience
+    from timelens_plugins.plateau.history import REWARD_KEY, read_trainer_state
 
+    _, state = read_trainer_state(args.path)
+    values = _recorded(state) | {name: value for name in _RECORDED if (value := getattr(args, name)) is not None}
+    reward_key, spread_key = values.pop("reward_key", REWARD_KEY), values.pop("spread_key", None)
     log, state = read_reward_log(
-        args.path,
-        reward_key=args.reward_key,
-        spread_key=args.spread_key,
-        samples_per_step=args.samples_per_step,
+        args.path, reward_key=reward_key, spread_key=spread_key, samples_per_step=args.samples_per_step
     )
-    values: dict[str, Any] = _recorded(state)
-    given = {name: getattr(args, name) for name in ("patience", "min_steps", "confidence")}
-    values |= {name: value for name, value in given.items() if value is not None}
     if "patience" not in values:
         planned = max(float(state.get("max_steps") or 0), log.steps[-1])
         values["patience"] = suggested_patience(planned * log.samples[-1] / log.steps[-1])
     settings = PlateauSettings(**values)
     decision = log.replay(settings)
     print(
-        f"{len(log.steps)} logged steps up to step {log.steps[-1]} ({log.samples[-1]:g} samples), spread: "
-        f"{log.spread_key or 'not logged'}; patience {settings.patience} samples, min_steps {settings.min_steps}, "
-        f"confidence {settings.confidence}"
+        f"{len(log.steps)} logged steps up to step {log.steps[-1]} ({log.samples[-1]:g} samples), reward: "
+        f"{reward_key}, spread: {log.spread_key or 'not logged'}; patience {settings.patience} samples, min_steps "
+        f"{settings.min_steps}, confidence {settings.confidence}"
     )
     print("no plateau: the run would have gone on" if decision is None else f"stop: {decision.summary()}")
     if args.json is not None:
@@ -74,4 +76,4 @@ def _recorded(state: dict[str, Any]) -> dict[str, Any]:
     if isinstance(recorded, list):
         recorded = recorded[0]
     arguments = recorded["args"] if recorded else {}
-    return {k: v for k in ("patience", "min_steps", "confidence") if (v := arguments.get(k)) is not None}
+    return {k: v for k in _RECORDED if (v := arguments.get(k)) is not None}

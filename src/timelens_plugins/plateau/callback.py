@@ -10,8 +10,9 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import SaveStrategy
 
-from timelens_plugins.plateau.history import REWARD_KEY, SAMPLES_KEY, SPREAD_KEYS, RewardLog, saved_states
+from timelens_plugins.plateau.history import REWARD_KEY, SAMPLES_KEY, RewardLog, saved_states, spread_key_in
 from timelens_plugins.plateau.rule import Decision, PlateauRule, PlateauSettings, suggested_patience
 
 __all__ = ["RewardPlateauCallback", "samples_per_step"]
@@ -41,7 +42,7 @@ class RewardPlateauCallback(TrainerCallback, ExportableState):
         min_steps, confidence: as there.
         reward_key: name of the mean reward in the log.
         spread_key: of the spread; default: ``reward_within_group_std``, or else TRL's ``reward_std``, which is of the
-            whole batch.
+            whole batch: the one of them that the first logged entry with either has.
         decision: of a run that was stopped; filled in by the callback.
     """
 
@@ -61,6 +62,8 @@ class RewardPlateauCallback(TrainerCallback, ExportableState):
         self._step = 0
         self._per_step = 1.0
         self._unrewarded = 0
+        self._unmeasured = 0
+        self._measured = False
 
     def state(self) -> dict[str, Any]:
         """For ``trainer_state.json``: the arguments, patience as it was fixed, and the decision."""
@@ -84,7 +87,7 @@ class RewardPlateauCallback(TrainerCallback, ExportableState):
             self.patience / self._per_step,
             self.min_steps,
         )
-        self._warn_of_rotation(args)
+        self._warn_of_rotation(args, state)
         if any(self.reward_key in entry for entry in state.log_history):
             log = RewardLog.from_history(
                 state.log_history,
@@ -93,6 +96,7 @@ class RewardPlateauCallback(TrainerCallback, ExportableState):
                 samples_per_step=self._per_step,
             )
             self.spread_key = log.spread_key
+            self._measured = any(self.spread_key in entry for entry in state.log_history)
             for entry in log:
                 decision = self._rule.update(*entry)
                 if decision is not None and self.decision is None:
@@ -116,7 +120,8 @@ class RewardPlateauCallback(TrainerCallback, ExportableState):
         """Take what was logged; stop where the rule says so.
 
         Raises:
-            ValueError: a run of ``min_steps`` logged nothing under ``reward_key``.
+            ValueError: a run of ``min_steps`` logged nothing under ``reward_key``, or under the ``spread_key`` it was
+                given.
         """
         if logs is None or self._rule is None or self.decision is not None:
             return
@@ -126,7 +131,8 @@ class RewardPlateauCallback(TrainerCallback, ExportableState):
         if state.global_step <= self._step:
             return
         if self.spread_key is None:
-            self.spread_key = next((key for key in SPREAD_KEYS if key in logs), None)
+            self.spread_key = spread_key_in(logs)
+        self._check_unmeasured(state, logs)
         samples = self._rule.samples + (state.global_step - self._step) * self._per_step
         self._step = state.global_step
         entry: dict[str, Any] = state.log_history[-1] if state.log_history else {}
@@ -148,12 +154,25 @@ class RewardPlateauCallback(TrainerCallback, ExportableState):
                 f"{', '.join(sorted(logs))}. Set reward_key, or use a trainer with rewards"
             )
 
+    def _check_unmeasured(self, state: TrainerState, logs: dict[str, Any]) -> None:
+        self._measured = self._measured or self.spread_key in logs
+        if self._measured or self.spread_key is None:
+            return
+        self._unmeasured += 1
+        if state.global_step > self.min_steps and self._unmeasured > 10:
+            raise ValueError(
+                f"early stopping watches the spread {self.spread_key!r}, which this trainer does not log; it logs "
+                f"{', '.join(sorted(logs))}. Set spread_key, or leave it out"
+            )
+
     def _stop(self, decision: Decision, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> None:
         control.should_training_stop = True
         control.should_save = True
         logger.warning("stopping: %s", decision.summary())
         output = _output(args)
-        chosen = next((file.parent for step, file in saved_states(output) if step >= decision.start_step), None)
+        # What an earlier run left here may be of later steps; one of this step has yet to be written.
+        saved = (file.parent for step, file in saved_states(output) if decision.start_step <= step < state.global_step)
+        chosen = next(saved, None)
         if chosen is None:
             logger.warning("no checkpoint was saved since the plateau began; the last one, saved now, is the best")
             chosen = output / f"checkpoint-{state.global_step}"
@@ -174,17 +193,18 @@ class RewardPlateauCallback(TrainerCallback, ExportableState):
             _link_tree(output / f"checkpoint-{state.global_step}", output / "best")
         self._link_later = False
 
-    def _warn_of_rotation(self, args: TrainingArguments) -> None:
-        if not args.save_total_limit or self.patience is None or args.save_steps <= 0:
+    def _warn_of_rotation(self, args: TrainingArguments, state: TrainerState) -> None:
+        every = state.save_steps  # a share of the run, as the arguments may have it, is steps here
+        if not args.save_total_limit or self.patience is None or args.save_strategy != SaveStrategy.STEPS or every <= 0:
             return
-        needed = 6 * self.patience / self._per_step / args.save_steps
+        needed = 6 * self.patience / self._per_step / every
         if args.save_total_limit < needed:
             logger.warning(
                 "save_total_limit=%d keeps %d steps, and a plateau is known about %d steps after it began: raise it to "
                 "%d, or the checkpoint from its start will be gone and a later one kept as best",
                 args.save_total_limit,
-                args.save_total_limit * args.save_steps,
-                round(needed * args.save_steps),
+                args.save_total_limit * every,
+                round(needed * every),
                 int(needed) + 1,
             )
 

@@ -22,14 +22,16 @@ __all__ = [
     "read_reward_log",
     "read_trainer_state",
     "saved_states",
+    "spread_key_in",
 ]
 
 logger = logging.getLogger(__name__)
 
 REWARD_KEY = "reward"
 SPREAD_KEYS = ("reward_within_group_std", "reward_std")
-"""Where the spread is looked for, in this order. The second is TRL's own and is over the whole batch: it also holds how
-much prompts differ in difficulty, which does not shrink with training, so it is the poorer of the two."""
+"""Where the spread is looked for, in this order (:func:`spread_key_in`). The second is TRL's own and is over the whole
+batch: it also holds how much prompts differ in difficulty, which does not shrink with training, so it is the poorer of
+the two."""
 
 SAMPLES_KEY = "samples"
 """Prompts drawn so far, which the callback adds to each logged entry."""
@@ -82,7 +84,8 @@ class RewardLog:
 
         Args:
             history: entries of a trainer's log, each with ``step``.
-            reward_key, spread_key: names; without ``spread_key``, the first of :data:`SPREAD_KEYS` that occurs.
+            reward_key, spread_key: names; without ``spread_key``, that of :func:`spread_key_in`, in the first entry
+                that has one.
             samples_per_step: for logs that do not count samples.
             name: what messages call the log.
 
@@ -97,9 +100,7 @@ class RewardLog:
                 "right key, or check that this is a run with rewards"
             )
         if spread_key is None:
-            spread_key = next((key for key in SPREAD_KEYS if any(key in entry for _, entry in entries)), None)
-        elif not any(spread_key in entry for _, entry in entries):
-            raise ValueError(f"{name}: no entry with a reward has {spread_key!r}")
+            spread_key = next((key for _, entry in entries if (key := spread_key_in(entry))), None)
         known = all(SAMPLES_KEY in entry for _, entry in entries)
         if not known and samples_per_step is None:
             raise ValueError(
@@ -123,6 +124,15 @@ class RewardLog:
         return cls(steps, drawn, rewards, spreads, spread_key, known)
 
 
+def spread_key_in(entry: Mapping[str, Any]) -> str | None:
+    """The first of :data:`SPREAD_KEYS` under which a logged entry has a number; None where it has none.
+
+    A run watches what its first entry with any has. That is known while the run goes on, so a live run, a resumed one
+    and a replay watch the same series.
+    """
+    return next((key for key in SPREAD_KEYS if _is_finite(entry.get(key))), None)
+
+
 def read_reward_log(path: str | Path, **options: Any) -> tuple[RewardLog, dict[str, Any]]:
     """The rewards of ``trainer_state.json``, or of the last checkpoint in a run's folder, and that file's content.
 
@@ -131,11 +141,16 @@ def read_reward_log(path: str | Path, **options: Any) -> tuple[RewardLog, dict[s
         options: of :meth:`RewardLog.from_history`.
 
     Raises:
-        ValueError: not such a file.
+        ValueError: not such a file, or a ``spread_key`` that no entry has.
         FileNotFoundError: there is none.
     """
     file, state = read_trainer_state(path)
-    return RewardLog.from_history(state["log_history"], name=str(file), **options), state
+    log = RewardLog.from_history(state["log_history"], name=str(file), **options)
+    if log.spread_key is not None and not any(log.spread_key in entry for entry in state["log_history"]):
+        raise ValueError(
+            f"{file}: no entry has the spread {log.spread_key!r}; name the right key, or none (spread_key)"
+        )
+    return log, state
 
 
 def read_trainer_state(path: str | Path) -> tuple[Path, dict[str, Any]]:
@@ -173,6 +188,10 @@ def _state_file(folder: Path) -> Path:
     if not found:
         raise FileNotFoundError(f"{folder}: neither {STATE_FILE} nor checkpoints with one")
     return found[-1][1]
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _number(entry: Mapping[str, Any], key: str | None, where: str) -> float:
