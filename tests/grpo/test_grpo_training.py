@@ -142,6 +142,17 @@ def test_evaluation_during_training(make_trainer: MakeTrainer) -> None:
     assert entry["eval_reward"] > 0
 
 
+def test_evaluation_of_named_and_of_other_data_sets(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(with_eval=True, per_device_eval_batch_size=4, max_completion_length=3)
+    rows = trainer.eval_dataset
+    assert {"eval_all_loss", "eval_one_loss"} <= trainer.evaluate({"all": rows, "one": rows.select([0])}).keys()
+    trainer.eval_dataset = {"val": rows}
+    assert "eval_val_loss" in trainer.evaluate()
+    assert "eval_loss" in trainer.evaluate(rows.select([1]))
+    assert [entry["eval_reward"] > 0 for entry in trainer.state.log_history] == [True] * 4
+    assert not trainer.prompts.clips._wanted
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_groups_that_state_nothing_and_completions_cut_at_the_limit(masked: bool, make_trainer: MakeTrainer) -> None:
     from timelens_plugins.rewards import temporal_iou_reward

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ def make_trainer(
         rows: list[Moment] = moments,
         peft_config: Any = None,
         with_eval: bool = False,
+        eval_names: Sequence[str] = (),
         **settings: Any,
     ) -> TimeLensSFTTrainer:
         nonlocal made
@@ -67,7 +68,7 @@ def make_trainer(
             model=AutoModelForImageTextToText.from_pretrained(tiny_checkpoints[family], dtype=getattr(torch, dtype)),
             args=TimeLensSFTConfig(**(defaults | settings)),
             train_dataset=dataset,
-            eval_dataset=dataset if with_eval else None,
+            eval_dataset={name: dataset for name in eval_names} or (dataset if with_eval else None),
             processing_class=processor,
             peft_config=peft_config,
         )

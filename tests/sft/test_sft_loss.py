@@ -11,7 +11,9 @@ from sft_runs import history
 from torch import Tensor
 
 from timelens_plugins.answers import format_answer
+from timelens_plugins.moments import Moment
 from timelens_plugins.sft import TimeLensSFTTrainer
+from timelens_plugins.training.dataset import moments_dataset
 
 
 def gradients(model: torch.nn.Module, loss: Tensor) -> dict[str, Tensor]:
@@ -107,6 +109,24 @@ def test_evaluation_is_a_token_mean_too(make_trainer: Callable[..., TimeLensSFTT
     expected, count = stock_loss(make_double(trainer), rows)
     assert losses[0]["eval_loss"] == pytest.approx(float(expected.detach()), rel=1e-4)
     assert losses[0]["eval_answer_tokens"] == count
+
+
+def test_evaluation_of_named_and_of_other_data_sets(
+    make_trainer: Callable[..., TimeLensSFTTrainer], moments: list[Moment]
+) -> None:
+    trainer = make_trainer(eval_names=("val", "other"), eval_strategy="steps", eval_steps=1, max_steps=1)
+    trainer.train()
+    entries = [entry for entry in trainer.state.log_history if any(key.startswith("eval_") for key in entry)]
+    expected = trainer.evaluate(trainer.train_dataset)  # rows of videos
+    assert [entry.get("eval_val_loss", entry.get("eval_other_loss")) for entry in entries] == [
+        expected["eval_loss"]
+    ] * 2
+    rows = moments_dataset(moments, trainer.processing_class.encoding)
+    assert trainer.evaluate(rows)["eval_loss"] == expected["eval_loss"]
+    named = trainer.evaluate({"all": rows, "one": rows.select([0])})
+    assert named["eval_all_loss"] == expected["eval_loss"] != named["eval_one_loss"]
+    assert trainer.evaluate("val")["eval_loss"] == expected["eval_loss"]
+    assert trainer.predict(rows).metrics["test_loss"] == expected["eval_loss"]
 
 
 def make_double(trainer: TimeLensSFTTrainer) -> TimeLensSFTTrainer:

@@ -37,6 +37,11 @@ class VideoRows:
             clips.setdefault(key, []).append(index)
         self._rows = [part for indices in clips.values() for part in _parts(indices, max_queries)]
 
+    @classmethod
+    def of(cls, dataset: Any, max_queries: int | None = None) -> VideoRows:
+        """The rows of a data set of moments; what is rows of videos already stays as it is."""
+        return dataset if isinstance(dataset, cls) else cls(dataset, max_queries)
+
     def __len__(self) -> int:
         return len(self._rows)
 

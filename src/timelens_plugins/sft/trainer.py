@@ -60,7 +60,8 @@ class TimeLensSFTTrainer(Trainer):
         model: with its language head.
         args: the settings.
         train_dataset, eval_dataset: rows of single moments, see
-            :func:`timelens_plugins.training.dataset.moments_dataset`; grouped into videos here.
+            :func:`timelens_plugins.training.dataset.moments_dataset`; grouped into videos here. As the parent's,
+            ``eval_dataset`` may be several by name.
         processing_class: from :func:`timelens_plugins.timestamps.load_processor`; saved with every checkpoint.
         callbacks, optimizers: as the parent's.
         peft_config: trains adapters; with ``vision="merger"`` and no ``modules_to_save`` of its own, the mergers are
@@ -106,8 +107,8 @@ class TimeLensSFTTrainer(Trainer):
             model=model,
             args=args,
             data_collator=self._announce,
-            train_dataset=VideoRows(train_dataset, args.max_queries_per_row),
-            eval_dataset=None if eval_dataset is None else VideoRows(eval_dataset, args.max_queries_per_row),
+            train_dataset=VideoRows.of(train_dataset, args.max_queries_per_row),
+            eval_dataset=_evaluated(eval_dataset, args.max_queries_per_row),
             processing_class=processing_class,
             callbacks=callbacks,
             optimizers=optimizers,
@@ -226,6 +227,14 @@ class TimeLensSFTTrainer(Trainer):
 
     # ------------------------------------------------------------------ evaluation
 
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """The parent's, also for rows of single moments, as ``evaluate(dataset)`` brings them."""
+        return super().get_eval_dataloader(_evaluated(eval_dataset, self.args.max_queries_per_row))
+
+    def get_test_dataloader(self, test_dataset: Any) -> Any:
+        """As :meth:`get_eval_dataloader`."""
+        return super().get_test_dataloader(_evaluated(test_dataset, self.args.max_queries_per_row))
+
     def evaluation_loop(
         self,
         dataloader: Any,
@@ -257,6 +266,15 @@ class TimeLensSFTTrainer(Trainer):
             f"{metric_key_prefix}_left_out_rows": len(dataloader.dataset) - len(rows),
         }
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(rows))  # type: ignore[arg-type]
+
+
+def _evaluated(dataset: Any, max_queries: int | None) -> Any:
+    """Rows of single moments as rows of videos; several by name each so; names and None as they are."""
+    if dataset is None or isinstance(dataset, str):
+        return dataset
+    if isinstance(dataset, dict):
+        return {name: VideoRows.of(rows, max_queries) for name, rows in dataset.items()}
+    return VideoRows.of(dataset, max_queries)
 
 
 def _with_adapters(model: PreTrainedModel, peft_config: Any, args: TimeLensSFTConfig) -> Any:
