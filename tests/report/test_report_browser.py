@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -91,6 +92,16 @@ def test_runs_over_different_moments_are_not_mixed_silently(
     page.locator("#filter-run").select_option("1")
     page.locator("#filter-status").select_option("absent")
     assert shown(page) == 10
+    lengths = [case.moment.target[0].length for case in runs[0].cases[:10]]
+    page.locator("#filter-span_max").fill("5")
+    assert 0 < shown(page) == sum(length <= 5 for length in lengths) < 10
+    page.locator("#filter-span_max").fill("")
+    durations = [case.moment.duration or 0 for case in runs[0].cases[:10]]
+    page.locator("#filter-duration_min").fill("80")
+    assert 0 < shown(page) == sum(duration >= 80 for duration in durations) < 10
+    page.locator("#filter-duration_min").fill("")
+    page.locator("#filter-status").select_option("unparsed")
+    assert shown(page) == sum(case.moment.status == "unparsed" for case in runs[1].cases[10:])
 
 
 def test_filters_order_and_address(open_report: Opener, runs: list[Run], tmp_path: Path) -> None:
@@ -131,18 +142,112 @@ def test_filters_order_and_address(open_report: Opener, runs: list[Run], tmp_pat
     assert "No moment matches" in page.locator(".samples").inner_text()
 
 
-def test_histogram_counts_and_filters(open_report: Opener, runs: list[Run], tmp_path: Path) -> None:
-    page = open_report(written(runs[:1], tmp_path))
-    samples = [case.moment for case in runs[0].cases]
-    failures = sum(sample.status == "unparsed" for sample in samples)
-    title = page.locator('.hit[data-bin="0"] title').text_content()
-    assert title == f"no span: SFT {failures} of 60"
-    page.locator('.hit[data-bin="0"]').click()
-    assert shown(page) == failures
-    page.locator("#reset").click()
-    page.locator('.hit[data-bin="1"]').click()
-    missed = [s for s in samples if s.predicted is not None and evaluate([s], "official").miou == 0]
-    assert shown(page) == len(missed)
+def on_round_values(name: str, seed: int) -> Run:
+    """IoUs of whole twentieths, 0 and 1 among them, some without a span or an answer: 8 moments of each."""
+    values = [*(i / 20 for i in range(21)), None, -1] * 8
+    random.Random(seed).shuffle(values)
+    spans = [None if v is None or v < 0 else Span(0.0, 20 * v) if v else Span(25.0, 30.0) for v in values]
+    samples = [
+        Sample(
+            f"v{i}",
+            f"query {i}",
+            (Span(0.0, 20.0),),
+            span,
+            "parsed" if span else "missing" if value == -1 else "unparsed",
+            duration=30.0 + i % 2,
+        )
+        for i, (value, span) in enumerate(zip(values, spans, strict=True))
+    ]
+    return Run.from_samples(name, samples)
+
+
+def bar_of(sample: Sample) -> int:
+    """By whole seconds, which are twentieths here: a bar holds its lower end, the last one 1 as well."""
+    if sample.predicted is None:
+        return 0
+    overlap = max(0, min(20, round(sample.predicted.end)) - round(sample.predicted.start))
+    return 1 if overlap == 0 else 2 + min(19, overlap)
+
+
+def listed(page: Page) -> set[int]:
+    """The moments on all pages of the list."""
+    found = set(order(page))
+    while page.locator(".pager.top button").last.is_enabled():
+        page.locator(".pager.top button").last.click()
+        found |= set(order(page))
+    return found
+
+
+def pick(page: Page, run: int, bar: int) -> None:
+    page.locator(f'[data-bar="{run}.{bar}"]').click()
+
+
+def test_a_bar_lists_exactly_the_moments_it_counts(open_report: Opener, tmp_path: Path) -> None:
+    runs = [on_round_values("A", 1), on_round_values("B", 2)]
+    path = written(runs, tmp_path)
+    page = open_report(path)
+    for run, bar in [(1, 11), (0, 11), (0, 0), (1, 1), (0, 2), (0, 20), (1, 21)]:
+        expected = {i for i, case in enumerate(runs[run].cases) if bar_of(case.moment) == bar}
+        name = page.locator(f'[data-bar="{run}.{bar}"]').get_attribute("aria-label") or ""
+        assert name.endswith(f", {'AB'[run]}: {len(expected)} of 184 answers"), (run, bar)
+        pick(page, run, bar)
+        assert listed(page) == expected, (run, bar)
+        assert page.locator("#filter-run").input_value() == str(run)
+        assert page.locator("#bar").is_visible()
+    again = open_report(path)
+    again.goto(page.url)
+    again.reload()
+    until(again, "document.documentElement.dataset.ready === 'true'")
+    assert listed(again) == expected
+    pick(again, 1, 21)
+    assert shown(again) == 184
+    pick(page, 0, 0)
+    page.locator("#bar").click()
+    assert shown(page) == 184
+    assert not page.locator("#bar").is_visible()
+
+
+def test_a_bar_is_exact_beside_other_filters(open_report: Opener, tmp_path: Path) -> None:
+    runs = [on_round_values("A", 1), on_round_values("B", 2)]
+    page = open_report(written(runs, tmp_path))
+    page.locator("#filter-run").select_option("0")
+    page.locator("#filter-iou_max").fill("30")
+    page.locator("#filter-duration_max").fill("30")
+    kept = [i for i in range(184) if i % 2 == 0 and bar_of(runs[0].cases[i].moment) <= 8]  # both ends of the filter
+    assert listed(page) == set(kept)
+    expected = {i for i in kept if bar_of(runs[1].cases[i].moment) == 0}
+    page.locator(f'[data-bar="1.0"][aria-label$=": {len(expected)} of {len(kept)} answers"]').wait_for()
+    pick(page, 1, 0)
+    assert listed(page) == expected
+    assert page.locator("#filter-run").input_value() == "0"
+
+
+def test_a_bar_of_several_answers_lists_moments_with_one_there(open_report: Opener, tmp_path: Path) -> None:
+    target = (Span(0, 20),)
+    half, none, miss = (
+        Sample("v", "q", target, span, "parsed" if span else "unparsed") for span in (Span(0, 9), None, Span(21, 22))
+    )
+    answers = [(half, none, miss), (none, none, none), (half, half, miss)]
+    cases = [
+        Case(tuple(dataclasses.replace(s, video=f"v{i}", query=f"q{i}") for s in of_moment))
+        for i, of_moment in enumerate(answers)
+    ]
+    page = open_report(written([Run("k", tuple(cases))], tmp_path))
+    row = page.locator('#results tr[data-reading="exact"]').first
+    counts = {key: row.locator(f'[data-count="{key}"]').inner_text() for key in ("unparsed", "answers", "n")}
+    assert counts == {"unparsed": "4", "answers": "9", "n": "3"}
+    assert [text.split() for text in page.locator("#results thead .minor").all_inner_texts()] == [
+        ["No", "span", "answers"],
+        ["Missing", "answers"],
+        ["Answers", "given"],
+        ["Moments"],
+        ["Videos"],
+    ]
+    assert page.locator('[data-bar="0.11"]').get_attribute("aria-label") == (
+        "IoU 0.45–0.50, k: 3 of 9 answers, 2 moments"
+    )
+    pick(page, 0, 11)
+    assert listed(page) == {0, 2}
 
 
 def test_reading_changes_ious_and_is_kept(open_report: Opener, runs: list[Run], tmp_path: Path) -> None:
@@ -217,6 +322,26 @@ def test_keyboard_alone(open_report: Opener, runs: list[Run], tmp_path: Path) ->
     page.keyboard.press("/")
     page.keyboard.press("Escape")
     assert page.locator("#filter-q").input_value() == ""
+    page.locator('[data-bar][tabindex="0"]').focus()
+    in_focus = "document.activeElement.dataset.bar"
+    moves = [("ArrowRight", "0.1"), ("ArrowDown", "1.1"), ("End", "1.21"), ("Home", "1.0"), ("ArrowLeft", "1.0")]
+    for key, bar in moves:
+        page.keyboard.press(key)
+        assert page.evaluate(in_focus) == bar
+    assert page.evaluate("getComputedStyle(document.activeElement).strokeWidth") == "2.5px"
+    assert page.locator('[data-bar][tabindex="0"]').count() == 1
+    failed = sum(case.moment.predicted is None for case in runs[1].cases)
+    page.keyboard.press("Enter")
+    assert shown(page) == failed
+    until(page, "document.activeElement.getAttribute('aria-pressed') === 'true'")  # drawn anew, still in focus
+    assert page.evaluate(in_focus) == "1.0"
+    page.keyboard.press(" ")
+    assert shown(page) == 60
+    exposed = page.locator("#samples figure").first.get_by_role("button").all()
+    assert len(exposed) == 44
+    assert "no span, RLVR: " in (exposed[1].get_attribute("aria-label") or "")
+    scatter = page.locator(".scatter svg").first.get_attribute("aria-label") or ""
+    assert "the list below holds the same moments" in scatter
     controls = "[...document.querySelectorAll('button, input, select')]"
     named = "node.labels?.length || node.getAttribute('aria-label') || node.textContent.trim()"
     assert page.evaluate(f"{controls}.filter(node => !({named})).length") == 0

@@ -142,6 +142,24 @@ def test_several_answers_count_as_their_mean(answers: int, seed: int) -> None:
         assert (found.n, found.videos) == (each[0].n, each[0].videos)
 
 
+def test_answers_without_a_span_are_counted_beside_all_answers() -> None:
+    good = make_samples(3, failures=0.0)
+    failed = [dataclasses.replace(s, predicted=None, status="unparsed") for s in good]
+    missing = [dataclasses.replace(s, status="missing") for s in failed]
+    run = Run("k", tuple(Case((a, b, b, c)) for a, b, c in zip(good, failed, missing, strict=True)))
+    for table in (
+        tabulate([run]),
+        tabulate([Run("k", run.cases * 2)]),
+    ):  # repetitions count once in the official reading
+        counts = headline(table)[0]["runs"][0]["official"]
+        assert {name: counts[name] for name in ("n", "answers", "unparsed", "missing")} == {
+            "n": 3,
+            "answers": 9,
+            "unparsed": 6,
+            "missing": 3,
+        }
+
+
 def test_the_same_answer_several_times_is_as_good_as_once(runs: list[Run]) -> None:
     for reading in READINGS:
         thrice = [Case(case.samples * 3) for case in runs[0].cases]

@@ -23,7 +23,7 @@ from timelens_plugins.metrics import (
 from timelens_plugins.metrics.intervals import cluster_numbers
 from timelens_plugins.metrics.scores import MIOU, THRESHOLDS, recall_name
 from timelens_plugins.report.runs import Case
-from timelens_plugins.report.scoring import METRICS, case_columns, counted, difference, scores
+from timelens_plugins.report.scoring import METRICS, answers_given, case_columns, counted, difference, scores
 from timelens_plugins.report.table import Row, Table
 from timelens_plugins.spans import total_length
 
@@ -178,7 +178,7 @@ def _block(title: str, table: Table, subset: str | None) -> dict[str, Any]:
     return {
         "title": title,
         "subset": subset,
-        "runs": [{reading: _scores(scores(of_run, reading)) for reading in READINGS} for of_run in cases],
+        "runs": [{reading: _scores(scores(of_run, reading), [of_run]) for reading in READINGS} for of_run in cases],
         "chance": _chance(cases),
     }
 
@@ -191,7 +191,7 @@ def _average_block(table: Table, subsets: Sequence[str]) -> dict[str, Any]:
         of_run = {}
         for reading in READINGS:
             found = [s for part in parts if (s := scores(part, reading)) is not None]
-            of_run[reading] = _scores(average(found)) if len(found) == len(subsets) else None
+            of_run[reading] = _scores(average(found), parts) if len(found) == len(subsets) else None
         runs.append(of_run)
     return {"title": "Average of the subsets", "subset": None, "runs": runs, "chance": []}
 
@@ -229,7 +229,8 @@ def _chance_of(moments: Sequence[Sample], reading: Reading) -> dict[str, Any] | 
     }
 
 
-def _scores(s: Scores | None) -> dict[str, Any] | None:
+def _scores(s: Scores | None, parts: Sequence[Sequence[Case]]) -> dict[str, Any] | None:
+    """``parts``: the cases that were scored, apart where they were averaged."""
     if s is None:
         return None
     means = {recall_name(t): s.recall[t] for t in THRESHOLDS} | {MIOU: s.miou}
@@ -237,6 +238,7 @@ def _scores(s: Scores | None) -> dict[str, Any] | None:
         "n": s.n,
         "videos": s.videos,
         "metrics": {name: {"value": means[name], "ci": _ends(s.intervals[name])} for name in METRICS},
+        "answers": sum(answers_given(part, s.reading) for part in parts),
         "unparsed": s.parse_failures,
         "missing": s.missing,
         "duplicates_dropped": s.duplicates_dropped,

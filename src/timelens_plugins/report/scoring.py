@@ -26,7 +26,7 @@ from timelens_plugins.metrics.intervals import cluster_numbers
 from timelens_plugins.metrics.scores import MIOU, recall_name
 from timelens_plugins.report.runs import Case
 
-__all__ = ["METRICS", "case_columns", "counted", "difference", "ious_of", "scores"]
+__all__ = ["METRICS", "answers_given", "case_columns", "counted", "difference", "ious_of", "scores"]
 
 METRICS = (*map(recall_name, THRESHOLDS), MIOU)
 
@@ -34,7 +34,10 @@ Array = NDArray[np.float64]
 
 
 def scores(cases: Sequence[Case], reading: Reading) -> Scores | None:
-    """Scores of a run's cases under one reading; None without cases."""
+    """Scores of a run's cases under one reading; None without cases.
+
+    ``n`` counts cases; ``parse_failures`` and ``missing`` count answers, to compare with :func:`answers_given`.
+    """
     if not cases:
         return None
     if all(len(case.samples) == 1 for case in cases):
@@ -57,6 +60,12 @@ def scores(cases: Sequence[Case], reading: Reading) -> Scores | None:
         duplicates_differing=0,
         confidence=0.95,
     )
+
+
+def answers_given(cases: Sequence[Case], reading: Reading) -> int:
+    """How many answers the reading counts, with or without a span; missing ones are none."""
+    kept = counted(cases) if reading == "official" else np.ones(len(cases), dtype=bool)
+    return sum(s.status != "missing" for case, keep in zip(cases, kept, strict=True) if keep for s in case.samples)
 
 
 def difference(pairs: Sequence[tuple[Case, Case]], reading: Reading) -> Difference | None:

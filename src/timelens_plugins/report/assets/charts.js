@@ -9,9 +9,11 @@ function chart(title, height, draw, note) {
   let waiting = false;
   const drawNow = () => {
     waiting = false;
+    const bar = holder.contains(document.activeElement) ? document.activeElement.dataset.bar : null;
     holder.replaceChildren();
     foot.replaceChildren(note ? note() : '');
     draw(holder, width, height);
+    if (bar) holder.querySelector(`[data-bar="${bar}"]`)?.focus({ preventScroll: true });
   };
   const redraw = () => {
     if (!width || waiting) return;
@@ -103,60 +105,104 @@ function facetSection() {
 }
 
 const BINS = 20;
+const BARS = BINS + 2;
 
-// Share of a run's answers in each bin: first those without a span, then IoU 0, then twentieths up to 1.
-function histogram(run, chosen) {
-  const counts = new Array(BINS + 2).fill(0);
-  let n = 0;
-  for (const moment of chosen) {
-    const answers = RUNS[run].answers[moment];
-    if (!answers) continue;
-    for (const answer of answers) {
-      const iou = answer[state.reading === 'official' ? IOU_OFFICIAL : IOU_EXACT];
-      n += 1;
-      if (answer[STATUS] !== PARSED) counts[0] += 1;
-      else if (iou <= 0) counts[1] += 1;
-      else counts[2 + Math.min(BINS - 1, Math.floor(iou * BINS + 1e-9))] += 1;
-    }
-  }
-  return { counts, n };
+// The bar of the histogram that counts an answer: 0 without a span, 1 with IoU 0, then twentieths up to 1. A bar holds its
+// lower end, and the last one its upper end, too.
+function barOf(answer) {
+  if (answer[STATUS] !== PARSED) return 0;
+  const iou = answer[state.reading === 'official' ? IOU_OFFICIAL : IOU_EXACT];
+  return iou <= 0 ? 1 : 2 + Math.min(BINS - 1, Math.floor(iou * BINS + 1e-9)); // 0.35 is a hair below 7 twentieths
+}
+const barName = (bar) => (bar === 0 ? 'no span' : bar === 1 ? 'IoU 0' : `IoU ${((bar - 2) / BINS).toFixed(2)}\u2013${((bar - 1) / BINS).toFixed(2)}`);
+
+// The bar whose moments the list shows, as { run, bar }; kept in the address as "run.bar".
+function pickedBar() {
+  const [run, bar] = /^\d+\.\d+$/.test(state.bar) ? state.bar.split('.').map(Number) : [];
+  return run < RUNS.length && bar < BARS ? { run, bar } : null;
+}
+const inBar = (moment, { run, bar }) => (RUNS[run].answers[moment] || []).some((answer) => barOf(answer) === bar);
+
+// What is filtered by the answers of the selected run stays that of the selected run, or the list would not be what the bar
+// counts; without such a filter, the bar's run is selected.
+function pickBar(run, bar) {
+  const name = `${run}.${bar}`;
+  const bound = state.status || state.iou_min || state.iou_max;
+  changeState(state.bar === name ? { bar: '' } : { bar: name, ...(bound ? {} : { run: String(run) }) });
 }
 
-function histogramChart(chosen) {
+// A run's answers in every bar, the moments that have one there, and all of its answers.
+function histogram(run, moments) {
+  const [counts, held] = [new Array(BARS).fill(0), new Array(BARS).fill(0)];
+  let n = 0;
+  for (const moment of moments) {
+    const bars = (RUNS[run].answers[moment] || []).map(barOf);
+    n += bars.length;
+    for (const bar of bars) counts[bar] += 1;
+    for (const bar of new Set(bars)) held[bar] += 1;
+  }
+  return { counts, held, n };
+}
+
+// `moments`: those that every filter but the picked bar leaves, so that the other bars stay to be picked.
+function histogramChart(moments) {
+  let active = '0.0'; // the bar that the tab key leads to
   const draw = (holder, width, height) => {
-    const picture = axes(width, height, 'Histogram of the IoU');
-    const found = RUNS.map((_, run) => histogram(run, chosen()));
+    const picture = axes(width, height, "Histogram of the IoU of the answers. Arrow keys move between bars and runs; Enter lists a bar's moments, and again all.");
+    picture.setAttribute('role', 'group');
+    const drawn = svg('g', { 'aria-hidden': 'true' });
+    const buttons = svg('g', { onkeydown: (event) => moveAlongBars(event, buttons) });
+    const found = RUNS.map((_, run) => histogram(run, moments()));
     const top = Math.max(0.05, ...found.flatMap(({ counts, n }) => counts.map((count) => (n ? count / n : 0))));
     const gap = 10;
     const room = (width - PLOT.left - PLOT.right - 2 * gap) / (BINS + 4);
-    const left = (bin) => PLOT.left + (bin === 0 ? 0 : bin === 1 ? 2 * room + gap : 4 * room + 2 * gap + (bin - 2) * room);
-    const wide = (bin) => (bin < 2 ? 2 * room : room);
+    const left = (bar) => PLOT.left + (bar === 0 ? 0 : bar === 1 ? 2 * room + gap : 4 * room + 2 * gap + (bar - 2) * room);
+    const wide = (bar) => (bar < 2 ? 2 * room : room);
     const y = (share) => PLOT.top + (1 - share / top) * (height - PLOT.top - PLOT.bottom);
     for (const tick of niceTicks(0, 100 * top, 4)) {
-      picture.append(line(PLOT.left, y(tick / 100), width - PLOT.right, y(tick / 100), 'grid'),
+      drawn.append(line(PLOT.left, y(tick / 100), width - PLOT.right, y(tick / 100), 'grid'),
         label(PLOT.left - 6, y(tick / 100) + 3.5, String(tick), { 'text-anchor': 'end' }));
     }
-    for (let bin = 0; bin < BINS + 2; bin++) {
-      const bar = (wide(bin) - 2) / RUNS.length;
-      const names = bin === 0 ? 'no span' : bin === 1 ? 'IoU 0' : `IoU ${((bin - 2) / BINS).toFixed(2)}\u2013${((bin - 1) / BINS).toFixed(2)}`;
-      found.forEach(({ counts, n }, run) => {
-        const share = n ? counts[bin] / n : 0;
-        picture.append(rect(left(bin) + 1 + run * bar, y(share), Math.max(0.8, bar - 0.5), y(0) - y(share), { class: `bar ${runClass(run)}` }));
+    for (let bar = 0; bar < BARS; bar++) {
+      const each = wide(bar) / RUNS.length;
+      found.forEach(({ counts, held, n }, run) => {
+        const share = n ? counts[bar] / n : 0;
+        const x = left(bar) + run * each;
+        drawn.append(rect(x + 0.75, y(share), Math.max(0.8, each - 1.5 / RUNS.length), y(0) - y(share), { class: `bar ${runClass(run)}` }));
+        const name = `${barName(bar)}, ${RUNS[run].name}: ${whole(counts[bar])} of ${plural(n, 'answer')}` + (RUNS[run].several ? `, ${plural(held[bar], 'moment')}` : '');
+        const place = `${run}.${bar}`;
+        const hit = rect(x, PLOT.top, each, height - PLOT.top - PLOT.bottom, { class: 'hit', role: 'button', 'aria-label': name,
+          'aria-pressed': String(state.bar === place), tabindex: place === active ? 0 : -1, 'data-bar': place,
+          onclick: () => pickBar(run, bar), onfocus: () => {
+            buttons.querySelector(`[data-bar="${active}"]`).setAttribute('tabindex', -1);
+            active = place;
+            hit.setAttribute('tabindex', 0);
+          } });
+        hit.append(svg('title', {}, name));
+        buttons.append(hit);
       });
-      const hit = rect(left(bin), PLOT.top, wide(bin), height - PLOT.top - PLOT.bottom, { class: 'hit', 'data-bin': bin });
-      hit.append(svg('title', {}, `${names}: ` + found.map(({ counts, n }, run) => `${RUNS[run].name} ${whole(counts[bin])} of ${whole(n)}`).join(', ')));
-      hit.addEventListener('click', () => changeState(bin === 0 ? { status: 'unparsed', iou_min: '', iou_max: '' }
-        : { status: 'parsed', iou_min: bin === 1 ? '' : String(5 * (bin - 2)), iou_max: bin === 1 ? '0' : String(5 * (bin - 1)) }));
-      picture.append(hit);
     }
     const base = height - PLOT.bottom + 14;
-    picture.append(line(PLOT.left, y(0), width - PLOT.right, y(0), 'baseline'),
+    drawn.append(line(PLOT.left, y(0), width - PLOT.right, y(0), 'baseline'),
       label(left(0) + room, base, 'no span', { 'text-anchor': 'middle' }), label(left(1) + room, base, '0', { 'text-anchor': 'middle' }));
-    for (let i = 0; i <= 5; i++) picture.append(label(left(2) + (i / 5) * BINS * room, base, (i / 5).toFixed(1), { 'text-anchor': i === 5 ? 'end' : 'middle' }));
-    picture.append(label(width - PLOT.right, height - 3, 'IoU', { 'text-anchor': 'end', class: 'axis' }));
+    for (let i = 0; i <= 5; i++) drawn.append(label(left(2) + (i / 5) * BINS * room, base, (i / 5).toFixed(1), { 'text-anchor': i === 5 ? 'end' : 'middle' }));
+    drawn.append(label(width - PLOT.right, height - 3, 'IoU', { 'text-anchor': 'end', class: 'axis' }));
+    picture.append(drawn, buttons);
     holder.append(picture);
   };
-  return chart('IoU of the answers', 250, draw, () => `% of each run's answers to the ${plural(chosen().length, 'moment')} below. Click a bar to see its moments.`);
+  return chart('IoU of the answers', 250, draw, () => `% of each run's answers to the ${plural(moments().length, 'moment')} `
+    + (state.bar ? 'that the other filters leave. Click the marked bar again for all of them.' : 'below. Click a bar to see its moments.'));
+}
+
+// Left and right lead to the next bar of the same run, up and down to the other runs' bars beside it.
+function moveAlongBars(event, buttons) {
+  const [run, bar] = event.target.dataset.bar.split('.').map(Number);
+  const go = (toRun, toBar) => buttons.querySelector(`[data-bar="${clamp(toRun, 0, RUNS.length - 1)}.${clamp(toBar, 0, BARS - 1)}"]`).focus();
+  const moves = {
+    ArrowLeft: () => go(run, bar - 1), ArrowRight: () => go(run, bar + 1), ArrowUp: () => go(run - 1, bar), ArrowDown: () => go(run + 1, bar),
+    Home: () => go(run, 0), End: () => go(run, BARS - 1), Enter: () => pickBar(run, bar), ' ': () => pickBar(run, bar),
+  };
+  if (event.key in moves && !event.ctrlKey && !event.metaKey && !event.altKey) { event.preventDefault(); moves[event.key](); }
 }
 
 // Signed errors of one run's parsed answers: [moment, start, end] in seconds, prediction minus truth.
@@ -203,7 +249,9 @@ function scatterChart(run, kind, chosen) {
     const reach = errorReach();
     const size = Math.min(width, 340);
     const height = size + 6;
-    const picture = axes(size, height, `${kind.title} errors of ${RUNS[run].name}`);
+    const points = errors(run, chosen());
+    const picture = axes(size, height, `${kind.title} errors of ${RUNS[run].name}, ${plural(points.length, 'answer')} with a span. `
+      + 'Only a mouse picks points; the list below holds the same moments, and their details the same errors.');
     const box = { left: 40, top: 6, right: size - 6, bottom: height - 32 };
     const x = (value) => box.left + ((value + reach) / (2 * reach)) * (box.right - box.left);
     const y = (value) => box.bottom - ((value + reach) / (2 * reach)) * (box.bottom - box.top);
@@ -221,7 +269,6 @@ function scatterChart(run, kind, chosen) {
     [canvas.style.width, canvas.style.height] = [`${size}px`, `${height}px`];
     const pen = canvas.getContext('2d');
     pen.scale(ratio, ratio);
-    const points = errors(run, chosen());
     pen.fillStyle = getComputedStyle(holder).getPropertyValue('--c').trim() || 'gray';
     pen.globalAlpha = clamp(40 / Math.sqrt(points.length || 1), 0.12, 0.75);
     places = points.map((e) => {

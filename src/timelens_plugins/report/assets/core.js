@@ -65,7 +65,7 @@ function roundToEven(value) {
 
 const DEFAULTS = {  // the last run is the one a reader came for
   reading: 'official', q: '', subset: '', run: String(Math.max(0, RUNS.length - 1)), status: '', sort: 'worst', page: '1',
-  iou_min: '', iou_max: '', duration_min: '', duration_max: '', span_min: '', span_max: '', open: '',
+  iou_min: '', iou_max: '', duration_min: '', duration_max: '', span_min: '', span_max: '', bar: '', open: '',
 };
 const state = { ...DEFAULTS };
 const listeners = [];
@@ -77,6 +77,7 @@ function readAddress() {
   }
   if (!READINGS.includes(state.reading)) state.reading = 'official';
   if (!(Number(state.run) in RUNS)) state.run = DEFAULTS.run;
+  if (!pickedBar()) state.bar = '';
 }
 
 function writeAddress() {

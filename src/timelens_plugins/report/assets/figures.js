@@ -52,7 +52,7 @@ function headlineSection() {
     el('caption', { class: 'hidden' }, 'Recall and mIoU with 95 % intervals'),
     el('thead', {}, el('tr', {},
       ['Run', 'Reading'].map((text) => el('th', { scope: 'col' }, text)), metricHeads(forestAxis(0, 1)),
-      ['No span', 'Missing', 'Moments', 'Videos'].map((text) => el('th', { scope: 'col', class: 'number minor' }, text)))));
+      countHeads())));
   for (const block of D.headline) table.append(headlineBlock(block));
   return section('results', 'Results',
     'Percentages. Intervals hold the true mean in 95 of 100 cases and are clustered by video. Official: predictions rounded to whole '
@@ -60,6 +60,12 @@ function headlineSection() {
     D.warnings.map((text) => el('p', { class: 'warning', role: 'note' }, el('bdi', {}, text))), overlapNote(),
     el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Table of results' }, table));
 }
+
+// Counts beside the metrics. Where moments have several answers, those of answers say so and stand beside all answers.
+const SEVERAL = RUNS.some((run) => run.several);
+const COUNTS = [['unparsed', 'No span', 'answers'], ['missing', 'Missing', 'answers'], ...(SEVERAL ? [['answers', 'Answers', 'given']] : []),
+  ['n', 'Moments'], ['videos', 'Videos']];
+const countHeads = () => COUNTS.map(([, text, of]) => el('th', { scope: 'col', class: 'number minor' }, text, SEVERAL && of && el('small', { class: 'of' }, ` ${of}`)));
 
 // Built like the cells below them, so that they stand above the numbers and not above their intervals.
 const metricHead = (text) => el('th', { scope: 'col', class: 'number' }, el('b', {}, text), el('small', {}));
@@ -72,7 +78,7 @@ const metricCells = (cell, picture) => [cell('mIoU'), el('td', { class: 'forest'
 function headlineBlock(block) {
   const body = el('tbody', {});
   if (D.headline.length > 1) {
-    body.append(el('tr', { class: 'block' }, el('th', { colspan: 11, scope: 'colgroup' }, el('bdi', {}, block.title))));
+    body.append(el('tr', { class: 'block' }, el('th', { colspan: 7 + COUNTS.length, scope: 'colgroup' }, el('bdi', {}, block.title))));
   }
   block.runs.forEach((byReading, i) => {
     READINGS.forEach((reading, k) => {
@@ -82,7 +88,7 @@ function headlineBlock(block) {
         row.append(el('th', { scope: 'rowgroup', rowspan: 2 }, el('span', { class: 'swatch', 'aria-hidden': true }), el('bdi', {}, RUNS[i].name)));
       }
       row.append(el('td', { class: 'reading' }, reading));
-      if (!scores) row.append(el('td', { colspan: 9, class: 'faint' }, 'no moments here'));
+      if (!scores) row.append(el('td', { colspan: 5 + COUNTS.length, class: 'faint' }, 'no moments here'));
       else row.append(...scoreCells(scores, chanceOf(block, i, reading)));
       body.append(row);
     });
@@ -98,8 +104,8 @@ function scoreCells(scores, chance) {
   };
   const { value, ci } = scores.metrics.mIoU;
   const cells = metricCells(cell, forest(value, ci, 0, 1, chance));
-  cells.push(...[scores.unparsed, scores.missing, scores.n, scores.videos].map((n, i) =>
-    el('td', { class: 'number minor' + (i < 2 && n ? ' notable' : '') }, whole(n))));
+  cells.push(...COUNTS.map(([key]) =>
+    el('td', { class: 'number minor' + (['unparsed', 'missing'].includes(key) && scores[key] ? ' notable' : ''), 'data-count': key }, whole(scores[key]))));
   return cells;
 }
 
@@ -112,7 +118,7 @@ function chanceOf(block, run, reading) {
 function chanceRows(level, block) {
   if (!level.readings.official) {
     return [el('tr', { class: 'chance' }, el('th', { scope: 'row' }, 'chance'),
-      el('td', { colspan: 10, class: 'faint' }, 'not known: the files do not say how long the videos are (--annotations does)'))];
+      el('td', { colspan: 6 + COUNTS.length, class: 'faint' }, 'not known: the files do not say how long the videos are (--annotations does)'))];
   }
   const rows = [];
   for (const name of ['best constant span', 'random span']) {
@@ -125,7 +131,7 @@ function chanceRows(level, block) {
         k === 0 && el('th', { scope: 'rowgroup', rowspan: 2 }, name, el('small', {}, always + whose)),
         el('td', { class: 'reading' }, reading),
         metricCells((metric) => el('td', { class: 'number' }, el('b', {}, percent(scores[metric])), el('small', {})), forest(scores.mIoU, null, 0, 1, null)),
-        el('td', { colspan: 2 }), el('td', { class: 'number minor' }, whole(scores.n)), el('td', {})));
+        el('td', { colspan: COUNTS.length - 2 }), el('td', { class: 'number minor' }, whole(scores.n)), el('td', {})));
     });
   }
   return rows;

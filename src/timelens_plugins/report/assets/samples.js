@@ -7,6 +7,7 @@ const haystack = (i) => (haystacks[i] ??=
   [M.query[i], M.video[i], ...RUNS.flatMap((run) => (run.answers[i] || []).map((answer) => D.texts[answer[TEXT]] || ''))].join('\n').toLowerCase());
 const DUPLICATES = RUNS.map((run) => new Set(run.duplicates));
 
+let beforeBar = []; // the moments that every filter but the histogram's picked bar leaves
 let chosen = [];
 
 const limit = (name, otherwise) => (state[name] === '' || !Number.isFinite(Number(state[name])) ? otherwise : Number(state[name]));
@@ -14,7 +15,7 @@ const limit = (name, otherwise) => (state[name] === '' || !Number.isFinite(Numbe
 function matches(moment) {
   const answers = RUNS[Number(state.run)].answers[moment];
   if (state.subset !== '' && M.subset[moment] !== Number(state.subset)) return false;
-  if (state.status === 'absent') return !answers && searched(moment);
+  if (state.status === 'absent' && answers) return false;
   if (state.status === 'parsed' && !(answers && answers.some((a) => a[STATUS] === PARSED))) return false;
   if (state.status === 'unparsed' && !(answers && answers.some((a) => a[STATUS] !== PARSED))) return false;
   const [low, high] = [limit('iou_min', 0), limit('iou_max', 100)];
@@ -75,7 +76,9 @@ function middle() {
 
 function choose() {
   words = state.q.toLowerCase().split(/\s+/).filter(Boolean);
-  chosen = Array.from({ length: COUNT }, (_, i) => i).filter(matches);
+  const picked = pickedBar();
+  beforeBar = Array.from({ length: COUNT }, (_, i) => i).filter(matches);
+  chosen = beforeBar.filter((moment) => !picked || inBar(moment, picked));
   middleOf = null;
   const [, key] = SORTS[state.sort] || SORTS.file;
   const keys = new Map(chosen.map((m) => [m, key(m)]));
@@ -127,6 +130,15 @@ function filterBar() {
     listeners.push(press);
     press();
   }
+  const bar = el('button', { type: 'button', id: 'bar', onclick: () => changeState({ bar: '' }) });
+  const nameBar = () => {
+    const picked = pickedBar();
+    bar.hidden = !picked;
+    bar.textContent = picked ? `\u2715\u00a0${barName(picked.bar)} (${RUNS[picked.run].name})` : '';
+    bar.setAttribute('aria-label', picked ? `Remove the filter ${barName(picked.bar)} of ${RUNS[picked.run].name}` : 'Remove the filter of the histogram');
+  };
+  listeners.push(nameBar);
+  nameBar();
   const count = el('output', { id: 'count', 'aria-live': 'polite' });
   return {
     count,
@@ -143,7 +155,7 @@ function filterBar() {
         between('span', 'Span (s)', '0', most(SPAN_LENGTH))),
       el('div', { class: 'filter-row second' }, quick,
         field('sort', 'Order', select(Object.entries(SORTS).map(([value, [text]]) => [value, text]))),
-        el('button', { type: 'button', id: 'reset', onclick: () => changeState({ ...DEFAULTS, reading: state.reading }) }, 'Reset'), count)),
+        el('button', { type: 'button', id: 'reset', onclick: () => changeState({ ...DEFAULTS, reading: state.reading }) }, 'Reset'), bar, count)),
   };
 }
 
@@ -152,7 +164,7 @@ function samplesSection() {
   const list = el('ol', { class: 'samples', 'aria-label': 'Moments' });
   const pagers = [pager('top'), pager('bottom')];
   choose();
-  const counts = histogramChart(() => chosen);
+  const counts = histogramChart(() => beforeBar);
   const scatters = RUNS.flatMap((_, run) => SCATTERS.map((kind) => scatterChart(run, kind, () => chosen)));
   let waiting = 0;
   const redrawCharts = () => [counts, ...scatters].forEach((one) => one.redraw());
