@@ -108,11 +108,11 @@ const BINS = 20;
 const BARS = BINS + 2;
 
 // The bar of the histogram that counts an answer: 0 without a span, 1 with IoU 0, then twentieths up to 1. A bar holds its
-// lower end, and the last one its upper end, too.
+// lower end, and the last one its upper end, too. IoUs come with six decimals, so that 0.35 is not a hair below 7 twentieths.
 function barOf(answer) {
   if (answer[STATUS] !== PARSED) return 0;
   const iou = answer[state.reading === 'official' ? IOU_OFFICIAL : IOU_EXACT];
-  return iou <= 0 ? 1 : 2 + Math.min(BINS - 1, Math.floor(iou * BINS + 1e-9)); // 0.35 is a hair below 7 twentieths
+  return iou <= 0 ? 1 : 2 + Math.min(BINS - 1, Math.floor(iou * BINS));
 }
 const barName = (bar) => (bar === 0 ? 'no span' : bar === 1 ? 'IoU 0' : `IoU ${((bar - 2) / BINS).toFixed(2)}\u2013${((bar - 1) / BINS).toFixed(2)}`);
 
