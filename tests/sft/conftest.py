@@ -68,7 +68,7 @@ def make_trainer(
             model=AutoModelForImageTextToText.from_pretrained(tiny_checkpoints[family], dtype=getattr(torch, dtype)),
             args=TimeLensSFTConfig(**(defaults | settings)),
             train_dataset=dataset,
-            eval_dataset={name: dataset for name in eval_names} or (dataset if with_eval else None),
+            eval_dataset=dict.fromkeys(eval_names, dataset) or (dataset if with_eval else None),
             processing_class=processor,
             peft_config=peft_config,
         )
