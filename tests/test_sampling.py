@@ -231,6 +231,10 @@ def test_redistributed_quotas_reach_the_target_and_are_as_equal_as_the_bins_allo
     assert drawn == [r.quota for r in reports]
     most = max(drawn)
     assert all(d == c or d >= most - 1 for d, c in zip(drawn, counts, strict=True))
+    if target < 9:
+        with pytest.raises(ValueError, match="less than one moment for each of the 9 bins of duration"):
+            stratified_draw(np.ones(len(durations)), durations, target, 0)
+        return
     as_released, _ = stratified_draw(np.ones(len(durations)), durations, target, 0)
     assert len(as_released) == sum(min(c, target // 9) for c in counts)
 
@@ -251,6 +255,26 @@ def test_an_empty_bin_all_equal_ious_and_a_large_target_are_said(caplog: pytest.
     caplog.clear()
     assert select_moments(moments, equal, None).indices.tolist() == list(range(100))
     assert not [r for r in caplog.records if r.levelname == "WARNING"]
+
+
+def test_what_equal_ious_mean_for_the_draw_is_said_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    moments = moments_of([20.0] * 10)
+
+    def notes(difficulty: Difficulty, weighting: Weighting) -> str:
+        return "\n".join(select_moments(moments, difficulty, 3, weighting=weighting, strata="none").notes)
+
+    half, spread = np.full(10, 0.5), np.linspace(0.0, 0.3, 10)
+    assert "difficulty does not tell them apart, the draw is uniform" in notes(Difficulty(half), Weighting("hard"))
+    solved = notes(Difficulty(np.ones(10)), Weighting("hard"))
+    assert "all moments have the IoU 1, and none has a weight above 0: nothing can be drawn" in solved
+    undecided = notes(Difficulty(half, spread=spread), Weighting("hard", b=1.0))
+    assert undecided == "all moments have the IoU 0.5: what tells them apart is the spread of a moment's answers alone"
+    unsure = notes(Difficulty(half, error=spread), Weighting(uncertainty=True))
+    assert unsure == "all moments have the IoU 0.5: what tells them apart is the error of an estimate alone"
+    alike = notes(Difficulty(np.linspace(0, 0.9, 10)), Weighting("hard", a=0.0))
+    assert alike == "all moments have the same weight: difficulty does not tell them apart, the draw is uniform"
+    assert not notes(Difficulty(np.linspace(0, 0.9, 10)), Weighting("hard"))
+    assert "uniform" not in solved + undecided + unsure
 
 
 def test_moments_of_weight_zero_are_never_drawn_and_counted(caplog: pytest.LogCaptureFixture) -> None:

@@ -98,7 +98,8 @@ def stratified_draw(
         Indices, ascending, and a report per bin.
 
     Raises:
-        ValueError: a duration that is not a positive number, by its position.
+        ValueError: a duration that is not a positive number, by its position; a target below the number of bins, of
+            which ``target // 9`` would be none at all.
     """
     values, seconds = np.asarray(weights, dtype=np.float64), np.asarray(durations, dtype=np.float64)
     if seconds.shape != values.shape:
@@ -109,6 +110,12 @@ def stratified_draw(
     if target < 0 or list(edges) != sorted(set(edges)):
         raise ValueError(f"target must be at least 0 and edges ascending, got {target} and {list(edges)}")
     rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
+    if 0 < target <= len(edges) and not redistribute:
+        raise ValueError(
+            f"a target of {target} is less than one moment for each of the {len(edges) + 1} bins of duration, which "
+            "give equally many: draw more, or hand out what is left over (strata: duration_filled), or do without bins "
+            "(strata: none)"
+        )
     places = np.digitize(seconds, edges)
     members = [np.nonzero(places == i)[0] for i in range(len(edges) + 1)]
     drawable = [int((values[m] > 0).sum()) for m in members]

@@ -87,7 +87,7 @@ def select_moments(
 
     Raises:
         ValueError: an unknown ``strata``; a moment without a duration, or arrays of another length; values outside
-            their range, naming the moment.
+            their range, naming the moment; a target that leaves no moment to a bin of duration.
     """
     weighting = weighting or Weighting()
     if strata not in STRATA:
@@ -108,8 +108,8 @@ def select_moments(
         if target is not None and target > len(moments):
             notes.append(f"target {target} is larger than the data: all {len(moments)} moments are used")
         return _said(Selection(np.arange(len(moments)), iou, target or len(moments), notes=notes))
-    if weighting.method != "uniform" and np.ptp(iou) == 0:
-        notes.append(f"all moments have the IoU {iou[0]:g}: difficulty does not tell them apart, the draw is uniform")
+    if (note := _about_weights(weighting, iou, weights)) is not None:
+        notes.append(note)
     bins: list[BinReport] = []
     if strata == "none":
         positive = int((weights > 0).sum())
@@ -123,6 +123,22 @@ def select_moments(
     if len(indices) < target:
         notes.append(_shortfall(len(indices), target, weights, strata))
     return _said(Selection(indices, iou, target, bins, notes))
+
+
+def _about_weights(weighting: Weighting, iou: NDArray[np.float64], weights: NDArray[np.float64]) -> str | None:
+    """What a reader would not expect of weights by difficulty."""
+    if weighting.method == "uniform":
+        return None
+    same = np.ptp(iou) == 0
+    which = f"all moments have the IoU {iou[0]:g}" if same else "all moments have the same weight"
+    if not (weights > 0).any():
+        return f"{f'{which}, and none' if same else 'no moment'} has a weight above 0: nothing can be drawn"
+    if np.ptp(weights) == 0:
+        return f"{which}: difficulty does not tell them apart, the draw is uniform"
+    if same:
+        other = {"hard": "the spread of a moment's answers", "gaussian": "the error of an estimate"}[weighting.method]
+        return f"{which}: what tells them apart is {other} alone"
+    return None
 
 
 def _shortfall(drawn: int, target: int, weights: NDArray[np.float64], strata: str) -> str:
