@@ -12,6 +12,7 @@ from grpo_runs import GENERATIONS, history
 from peft import LoraConfig
 
 from timelens_plugins.grpo import TimeLensGRPOTrainer
+from timelens_plugins.grpo.statistics import group_statistics
 from timelens_plugins.moments import Moment
 
 MakeTrainer = Callable[..., TimeLensGRPOTrainer]
@@ -131,6 +132,25 @@ def test_metrics_over_groups(make_trainer: MakeTrainer) -> None:
     assert entry["zero_spread_groups"] == 0.0
     assert entry["prompts_per_second"] > 0
     assert entry["reward_within_group_std"] > 0
+
+
+def test_completions_that_no_reward_function_scores_are_no_zeros(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(reward=lambda completions, **_: [0.5, 0.5, 0.5, None] * (len(completions) // 4), max_steps=1)
+    trainer.train()
+    [entry] = [e for e in trainer.state.log_history if "loss" in e]
+    assert (entry["reward"], entry["reward_std"], entry["reward_within_group_std"]) == (0.5, 0.0, 0.0)
+    assert entry["zero_spread_groups"] == 1.0
+
+
+def test_the_spread_is_that_of_the_scores_there_are() -> None:
+    rewards = torch.tensor([[0.0, 1.0, torch.nan], [0.5, torch.nan, torch.nan], [0.3, 0.3, 0.3], [9.0, 1.0, 2.0]])
+    kept = torch.tensor([True, True, True, False]).repeat_interleave(3)
+    failures = torch.zeros(12, dtype=torch.bool)
+    found = group_statistics(rewards.flatten(), failures, kept, 3)
+    assert found["reward_within_group_std"] == pytest.approx((0.5**0.5 + 0.0) / 2)
+    assert (found["zero_spread_groups"], found["videos/skipped_share"]) == (0.5, 0.25)
+    unscored = group_statistics(torch.full((12,), torch.nan), failures, kept, 3)
+    assert unscored.keys() == {"parse_failures", "videos/skipped_share"}
 
 
 def test_evaluation_during_training(make_trainer: MakeTrainer) -> None:

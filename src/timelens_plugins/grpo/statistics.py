@@ -22,7 +22,8 @@ def group_statistics(rewards: Tensor, failures: Tensor, kept: Tensor, generation
     """Metrics of a generation batch over the groups that count.
 
     Args:
-        rewards: of all B rows on all processes, weighted sum of the reward functions, shape ``(B,)``.
+        rewards: of all B rows on all processes, weighted sum of the reward functions, NaN where none of them gave one,
+            which is left out, shape ``(B,)``. A group with less than two has no spread.
         failures: 1 where nothing could be parsed, shape ``(B,)``.
         kept: whether a row's group counts, shape ``(B,)``.
         generations: G.
@@ -30,14 +31,19 @@ def group_statistics(rewards: Tensor, failures: Tensor, kept: Tensor, generation
     groups = kept.view(-1, generations)[:, 0].bool()
     if not bool(groups.any()):
         return {"videos/skipped_share": 1.0}
-    chosen = rewards.view(-1, generations)[groups]
-    deviation = chosen.std(dim=1)
-    return {
+    metrics = {
         "parse_failures": float(failures.view(-1, generations)[groups].float().mean()),
-        "reward_within_group_std": float(deviation.mean()),
-        "zero_spread_groups": float(torch.isclose(deviation, torch.zeros_like(deviation), atol=1e-8).float().mean()),
         "videos/skipped_share": float((~groups).float().mean()),
     }
+    scored = [group[~group.isnan()] for group in rewards.view(-1, generations)[groups].cpu()]
+    deviations = [group.std() for group in scored if len(group) > 1]
+    if deviations:
+        deviation = torch.stack(deviations)
+        metrics["reward_within_group_std"] = float(deviation.mean())
+        metrics["zero_spread_groups"] = float(
+            torch.isclose(deviation, torch.zeros_like(deviation), atol=1e-8).float().mean()
+        )
+    return metrics
 
 
 def sharing(groups: Sequence[Group], completion_tokens: int, generations: int) -> tuple[int, int]:
