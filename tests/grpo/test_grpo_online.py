@@ -19,7 +19,7 @@ import pytest
 from grpo_runs import GENERATIONS, Diary, history
 from killed_online_run import KILLED_AFTER, SETTINGS, plateau
 
-from timelens_plugins.difficulty import OnlineDifficulty
+from timelens_plugins.difficulty import Estimates, OnlineDifficulty
 from timelens_plugins.grpo import TimeLensGRPOTrainer
 from timelens_plugins.grpo.online import DIFFICULTY_FILE, OnlineDraws
 from timelens_plugins.grpo.resume import RunState
@@ -176,6 +176,17 @@ def test_the_temporal_iou_is_the_difficulty_where_it_is_a_reward(moments: list[M
         assert online.difficulty.state_dict() == expected.state_dict()
     with pytest.raises(ValueError, match=r"reward_range=.* has no effect"):
         draws(moments, [parse_penalty, temporal_iou_reward], reward_range=(-1.0, 1.0))
+
+
+def test_a_prior_of_ious_and_rewards_of_another_scale_are_warned_of(
+    moments: list[Moment], caplog: pytest.LogCaptureFixture
+) -> None:
+    prior = Estimates.from_ious([m.id for m in moments], [[0.5, 0.1]] * len(moments))
+    draws(moments, [parse_penalty, temporal_iou_reward], prior=prior)
+    draws(moments, [wasserstein_reward], reward_range=(0.0, 1.0))
+    assert not caplog.text
+    draws(moments, [wasserstein_reward], prior=prior)
+    assert "starts from estimates, which are IoUs, and goes on with the rewards" in caplog.text
 
 
 def test_else_the_weighted_sum_is_scaled(moments: list[Moment]) -> None:

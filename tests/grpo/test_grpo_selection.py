@@ -89,6 +89,8 @@ def offline(path: Path, **options: Any) -> DifficultyArguments:
         ({"sampling": "gaussian", "target_size": 5}, "sampling: gaussian needs difficulty: offline or online"),
         ({"strata": "none"}, "strata: without effect without target_size"),
         ({"target_size": 0}, "target_size must be at least 1"),
+        ({"target_size": 8}, "target_size: 8 is less than one moment for each of the 9 bins of duration"),
+        ({"difficulty": "offline", "difficulty_file": "d", "target_size": 1, "strata": "duration"}, "duration_filled"),
     ],
 )
 def test_settings_that_cannot_work_or_would_do_nothing(settings: dict[str, Any], says: str) -> None:
@@ -147,6 +149,22 @@ def test_reward_ranges() -> None:
     assert reward_range(["parse_penalty", "temporal_iou"]) == (0.0, 1.0)
     assert reward_range(["wasserstein", "set_iou", "parse_penalty"]) == (-1.0, 2.0)
     assert reward_range(["giou", "parse_penalty"], [2.0, -1.0]) == (-2.0, 3.0)
+
+
+@pytest.mark.parametrize("names", [["giou", "parse_penalty"], ["temporal_iou", "parse_penalty"]])
+def test_each_reward_has_a_weight(names: list[str]) -> None:
+    for arguments in (None, DifficultyArguments()):
+        with pytest.raises(ValueError, match=rf"reward_weights has 1 numbers, and there are 2 rewards \({names[0]}, "):
+            reward_range(names, [1.0], arguments)
+
+
+def test_online_difficulty_that_starts_from_ious_goes_on_with_ious() -> None:
+    online = DifficultyArguments(difficulty="online", difficulty_file="d")
+    with pytest.raises(ValueError, match=r"starts from IoUs, and would learn from giou \+ parse_penalty.*weight of 0"):
+        reward_range(["giou", "parse_penalty"], None, online)
+    assert reward_range(["giou", "temporal_iou"], [1.0, 0.0], online) == (0.0, 1.0)
+    for other in (DifficultyArguments(difficulty="online"), offline(Path("d"))):
+        assert reward_range(["giou"], None, other) == reward_range(["giou"])
 
 
 # ---------------------------------------------------------------- the file
@@ -311,6 +329,15 @@ def test_without_difficulty_a_uniform_draw_or_everything(annotated: list[Moment]
     assert chosen != training_set(arguments, annotated, None, seed=1)[0]
 
 
+def test_nothing_drawn_is_an_error(annotated: list[Moment]) -> None:
+    solved = Estimates.from_ious([m.id for m in annotated], [[1.0]] * 40)
+    arguments = DifficultyArguments(difficulty="offline", difficulty_file="d", sampling="hard", target_size=9)
+    with pytest.raises(
+        ValueError, match=r"none of 40 moments was drawn: all moments have the IoU 1, and none has a we"
+    ):
+        training_set(arguments, annotated, solved, seed=0)
+
+
 def test_online_starts_from_the_file(tmp_path: Path, annotated: list[Moment]) -> None:
     path = write(tmp_path / "d.jsonl", annotated)
     arguments = DifficultyArguments(difficulty="online", difficulty_file=str(path), half_life=5.0)
@@ -337,7 +364,7 @@ def test_online_starts_from_the_file(tmp_path: Path, annotated: list[Moment]) ->
 def test_one_answer_a_moment_has_no_spread(annotated: list[Moment]) -> None:
     estimates = Estimates.from_ious([m.id for m in annotated], [[0.5]] * 40)
     arguments = DifficultyArguments(
-        difficulty="offline", difficulty_file="d", sampling="hard", sampling_b=1.0, target_size=5
+        difficulty="offline", difficulty_file="d", sampling="hard", sampling_b=1.0, target_size=9
     )
     with pytest.raises(ValueError, match="estimate with samples >= 2"):
         training_set(arguments, annotated, estimates, seed=0)

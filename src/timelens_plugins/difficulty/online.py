@@ -66,6 +66,7 @@ class OnlineDifficulty:
                 f"half_life and prior_answers must be positive and reward_range ascending, got {half_life}, "
                 f"{prior_answers}, {reward_range}"
             )
+        self.has_prior = prior is not None  # of IoUs, whatever is learned from later
         self.weighting, self.prior_answers, self.reward_range = weighting, float(prior_answers), (low, high)
         n = len(self.ids)
         self.draws = 0

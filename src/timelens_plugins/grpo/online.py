@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -20,6 +21,8 @@ __all__ = ["DIFFICULTY_FILE", "OnlineDraws"]
 
 DIFFICULTY_FILE = "difficulty.json"
 """In a checkpoint: the estimates, and the prompts that were drawn ahead."""
+
+logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 
@@ -65,6 +68,12 @@ class OnlineDraws:
             raise ValueError(
                 f"reward_range={difficulty.reward_range} has no effect: temporal_iou is one of the rewards, and its "
                 "values are the difficulty. Leave reward_range out"
+            )
+        if self.column is None and difficulty.has_prior:
+            logger.warning(
+                "online difficulty starts from estimates, which are IoUs, and goes on with the rewards, scaled by "
+                "reward_range: unless these are IoUs, too, the two are not comparable. Add temporal_iou_reward to the "
+                "reward functions, with a weight of 0 where it is not to be trained for"
             )
         self.sampler = DifficultySampler(difficulty.weights, len(difficulty.ids), prompts=prompts, seed=seed)
 

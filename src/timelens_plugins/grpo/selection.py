@@ -21,7 +21,7 @@ from timelens_plugins.inference.fingerprint import fingerprint
 from timelens_plugins.moments import AnnotationError, Moment
 from timelens_plugins.plateau.callback import RewardPlateauCallback
 from timelens_plugins.rewards import REWARD_RANGES
-from timelens_plugins.sampling import METHODS, STRATA, Difficulty, Weighting, select_moments
+from timelens_plugins.sampling import DURATION_EDGES, METHODS, STRATA, Difficulty, Weighting, select_moments
 from timelens_plugins.timestamps import InterleavedTimestampsMixin
 
 __all__ = [
@@ -147,6 +147,12 @@ class DifficultyArguments:
             raise ValueError(f"{', '.join(sorted(given))}: without effect without target_size. Leave it out")
         if self.target_size is not None and self.target_size < 1:
             raise ValueError(f"target_size must be at least 1, got {self.target_size}")
+        bins = len(DURATION_EDGES) + 1
+        if self.target_size is not None and self.target_size < bins and self.strata in (None, "duration"):
+            raise ValueError(
+                f"target_size: {self.target_size} is less than one moment for each of the {bins} bins of duration, "
+                "which give equally many: draw more, or set strata: duration_filled or none"
+            )
 
     def weighting(self) -> Weighting:
         """From estimates to weights."""
@@ -219,15 +225,33 @@ def settings_of_run(model: torch.nn.Module, processor: InterleavedTimestampsMixi
     return model_settings(weights[0], processor)
 
 
-def reward_range(rewards: Sequence[str], weights: Sequence[float] | None = None) -> tuple[float, float]:
+def reward_range(
+    rewards: Sequence[str], weights: Sequence[float] | None = None, arguments: DifficultyArguments | None = None
+) -> tuple[float, float]:
     """Bounds of what online difficulty learns from: the temporal IoU where it is a reward, else their weighted sum.
 
     Args:
         rewards: names in :data:`~timelens_plugins.rewards.REWARDS`.
         weights: of the rewards; None for 1 each.
+        arguments: that the rewards have to fit.
+
+    Raises:
+        ValueError: another number of weights; online difficulty that starts from a file, which has IoUs, and would go
+            on with rewards on another scale.
     """
+    if weights is not None and len(weights) != len(rewards):
+        raise ValueError(
+            f"reward_weights has {len(weights)} numbers, and there are {len(rewards)} rewards "
+            f"({', '.join(rewards)}): give one for each, in their order"
+        )
     if "temporal_iou" in rewards:
         return 0.0, 1.0
+    if arguments is not None and arguments.difficulty == "online" and arguments.difficulty_file is not None:
+        raise ValueError(
+            f"difficulty: online with difficulty_file starts from IoUs, and would learn from {' + '.join(rewards)}, "
+            "which is on another scale: add temporal_iou to the rewards, with a weight of 0 in reward_weights where it "
+            "is not to be trained for, or leave difficulty_file out"
+        )
     bounds = [
         sorted(weight * end for end in REWARD_RANGES[name])
         for name, weight in zip(rewards, weights or [1.0] * len(rewards), strict=True)
@@ -321,7 +345,7 @@ def training_set(
         rewards: from :func:`reward_range`.
 
     Raises:
-        ValueError: nothing to draw from, or values that the chosen weights need and the estimates lack.
+        ValueError: nothing to draw from, nothing drawn, or values that the chosen weights need and the estimates lack.
     """
     chosen = list(moments)
     if estimates is not None:
@@ -352,6 +376,10 @@ def training_set(
         strata=arguments.strata or "duration",
         seed=seed,
     )
+    if not len(selection.indices):
+        raise ValueError(
+            f"none of {len(chosen)} moments was drawn: {'; '.join(selection.notes)}. Choose another sampling or strata"
+        )
     if estimates is not None:
         logger.info("difficulty before and after:\n%s", selection.histogram())
     return [chosen[i] for i in selection.indices], None
