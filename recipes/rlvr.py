@@ -5,7 +5,8 @@
         --config recipes/configs/timelens_8b_rlvr.yaml
 
 Settings: ``DataArguments``, ``DifficultyArguments``, ``StoppingArguments``, ``RewardArguments``,
-``TimeLensGRPOConfig`` and TRL's ``ModelConfig``, by YAML and flags. The same command continues a run that was killed.
+``TimeLensGRPOConfig`` and TRL's ``ModelConfig``, by YAML and flags. The same command continues a run that was killed;
+``resume_from_checkpoint`` says otherwise: a path, ``true`` or ``false``.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from timelens_plugins.training.arguments import (
     available_moments,
     suitable_moments,
 )
-from timelens_plugins.training.checkpoints import last_checkpoint
+from timelens_plugins.training.checkpoints import chosen_checkpoint
 from timelens_plugins.training.dataset import moments_dataset
 
 
@@ -70,6 +71,7 @@ def main(
     if model_config.load_in_8bit or model_config.load_in_4bit:
         raise ValueError("quantised base weights are not supported: leave load_in_8bit and load_in_4bit out")
     bounds = reward_range(rewards.rewards, training.reward_weights, difficulty)
+    resumed = chosen_checkpoint(training.output_dir, training.resume_from_checkpoint)
     checkpoint = materialise(model_config.model_name_or_path, data.synthetic_folder)
     data.annotations = materialise(data.annotations, data.synthetic_folder)
 
@@ -103,7 +105,7 @@ def main(
         callbacks=[plateau] if plateau is not None else None,
         difficulty=online,
     )
-    trainer.train(resume_from_checkpoint=last_checkpoint(training.output_dir))
+    trainer.train(resume_from_checkpoint=resumed)
     save_final_model(trainer, None if stopping.saved_model == "last" else plateau)
     trainer.accelerator.end_training()
 

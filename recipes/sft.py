@@ -5,7 +5,7 @@ r"""Supervised fine-tuning on moments: all queries of a video in one row.
         --config recipes/configs/timelens_8b_sft.yaml
 
 Settings: ``DataArguments``, ``TimeLensSFTConfig`` and TRL's ``ModelConfig``, by YAML and flags. The same command
-continues a run that was killed.
+continues a run that was killed; ``resume_from_checkpoint`` says otherwise: a path, ``true`` or ``false``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from timelens_plugins.sft import TimeLensSFTConfig, TimeLensSFTTrainer
 from timelens_plugins.synthetic.materialise import materialise
 from timelens_plugins.timestamps import load_processor
 from timelens_plugins.training.arguments import DataArguments, training_moments
-from timelens_plugins.training.checkpoints import last_checkpoint
+from timelens_plugins.training.checkpoints import chosen_checkpoint
 from timelens_plugins.training.dataset import moments_dataset
 
 SETTINGS = (DataArguments, TimeLensSFTConfig, ModelConfig)
@@ -31,6 +31,7 @@ def main(data: DataArguments, training: TimeLensSFTConfig, model_config: ModelCo
         raise ValueError("model_name_or_path is not set")
     if model_config.load_in_8bit or model_config.load_in_4bit:
         raise ValueError("quantised base weights are not supported: leave load_in_8bit and load_in_4bit out")
+    resumed = chosen_checkpoint(training.output_dir, training.resume_from_checkpoint)
     checkpoint = materialise(model_config.model_name_or_path, data.synthetic_folder)
     data.annotations = materialise(data.annotations, data.synthetic_folder)
 
@@ -49,7 +50,7 @@ def main(data: DataArguments, training: TimeLensSFTConfig, model_config: ModelCo
         processing_class=processor,
         peft_config=get_peft_config(model_config),
     )
-    trainer.train(resume_from_checkpoint=last_checkpoint(training.output_dir))
+    trainer.train(resume_from_checkpoint=resumed)
     trainer.save_model()
     trainer.accelerator.end_training()
 

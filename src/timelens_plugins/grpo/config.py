@@ -7,6 +7,7 @@ from typing import get_args
 
 from trl import GRPOConfig
 
+from timelens_plugins.training.checkpoints import check_total_limit
 from timelens_plugins.training.clips import OnBadVideo
 from timelens_plugins.training.parts import Vision
 
@@ -106,6 +107,7 @@ class TimeLensGRPOConfig(GRPOConfig):
             raise ValueError(
                 "rollout_rows decodes a part of one group at a time: leave it out, or set rollout_prompts=1"
             )
+        check_total_limit(self.save_total_limit)
         self._refuse_what_cannot_work()
         self._check_groups()
 

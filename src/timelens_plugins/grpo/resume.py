@@ -11,10 +11,7 @@ them lie here::
 
 from __future__ import annotations
 
-import hashlib
 import json
-import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,11 +22,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from timelens_plugins.grpo.groups import GROUPS, Group
-from timelens_plugins.training.checkpoints import STATE_FILE
+from timelens_plugins.training.checkpoints import STATE_FILE, read_state
 
-__all__ = ["RunState", "SavedGroup", "data_digest", "load_rollouts", "rollouts_file", "save_rollouts"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["RunState", "SavedGroup", "load_rollouts", "rollouts_file", "save_rollouts"]
 
 _FORMAT = 1
 
@@ -45,7 +40,7 @@ class RunState:
         skipped: videos that could not be read, and why.
         metrics: values that wait for the next log, by name. With ``logging_steps`` above 1, the first log after a
             resume then covers all steps since the one before, as it would have; its loss alone is since the resume.
-        data: digest of the data set, see :func:`data_digest`.
+        data, model: what the run was started from, see :class:`~timelens_plugins.training.origin.Origin`.
     """
 
     generation: int
@@ -54,12 +49,11 @@ class RunState:
     skipped: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, list[float]] = field(default_factory=dict)
     data: str = ""
+    model: str = ""
 
-    def save(self, folder: Path) -> None:
-        """Write the state file, whole or not at all."""
-        part = folder / f".{STATE_FILE}.part"
-        part.write_text(json.dumps({"format": _FORMAT, **asdict(self)}, indent=1) + "\n")
-        os.replace(part, folder / STATE_FILE)
+    def content(self) -> dict[str, Any]:
+        """Of the state file."""
+        return {"format": _FORMAT, **asdict(self)}
 
     @classmethod
     def load(cls, folder: Path) -> RunState:
@@ -68,19 +62,13 @@ class RunState:
         Raises:
             ValueError: it is missing or not ours.
         """
-        path = folder / STATE_FILE
-        if not path.is_file():
-            raise ValueError(
-                f"{folder} has no {STATE_FILE}: saving it was interrupted, or another trainer saved it. "
-                "timelens_plugins.training.checkpoints.last_checkpoint finds the last complete one"
-            )
+        content = read_state(folder)
         try:
-            content = json.loads(path.read_text())
             if content.pop("format") != _FORMAT:
                 raise ValueError("another format")
             return cls(**content)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"{path}: not a state this version can read ({error})") from error
+            raise ValueError(f"{folder / STATE_FILE}: not a state this version can read ({error})") from error
 
     def check_layout(self, layout: Mapping[str, int], folder: Path) -> None:
         """Refuse other settings in the middle of a generation batch, whose completions would not fit.
@@ -94,22 +82,6 @@ class RunState:
                 f"{folder} was saved in the middle of a generation batch made with {', '.join(changed)}: "
                 "resume with the same settings"
             )
-
-    def compare_data(self, data: str, folder: Path) -> None:
-        """Say so where the run goes on with other data: other annotations, filters, or another selection of them."""
-        if self.data and self.data != data:
-            logger.warning(
-                "%s was saved with another data set: the prompts that come now are not those that would have come, and "
-                "some may come again. Start over in another output_dir if this is not meant",
-                folder,
-            )
-
-
-def data_digest(dataset: Any) -> str:
-    """Tells data sets apart by their moments and the order of these; empty where rows have no ``id``."""
-    if "id" not in dataset.column_names:
-        return ""
-    return hashlib.blake2b("\n".join(dataset["id"]).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ from timelens_plugins.rewards import read_completions
 from timelens_plugins.shared_prefix import Prompt, encode_vision, install
 from timelens_plugins.shared_prefix.locate import vision_language_model
 from timelens_plugins.timestamps import InterleavedTimestampsMixin, restore_text_positions
+from timelens_plugins.training.checkpoints import checkpoint_to_resume, save_checkpoint
 from timelens_plugins.training.clips import ClipLoader
+from timelens_plugins.training.origin import Origin
 from timelens_plugins.training.parts import adapter_modules_to_save, create_optimizer, set_trainable
 
 __all__ = ["TimeLensGRPOTrainer"]
@@ -113,6 +116,8 @@ class TimeLensGRPOTrainer(GRPOTrainer):
             peft_config=peft_config,
         )
         self._check_model()
+        # Rows without ids cannot be told apart.
+        self._origin = Origin.of(train_dataset["id"] if "id" in train_dataset.column_names else (), self.model)
         set_trainable(self.model, args.vision)
         self.rollout_func = self._rollout
         core = vision_language_model(self.model)
@@ -182,11 +187,16 @@ class TimeLensGRPOTrainer(GRPOTrainer):
         finally:
             self.data_collator = collate
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """The parent's; clips that were read ahead and not needed any more are let go at the end."""
+    def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """The parent's, from complete checkpoints only; clips that are not needed any more are let go at the end.
+
+        Raises:
+            ValueError: a checkpoint that a kill left half-written, or one of ``save_only_model``.
+        """
+        folder = checkpoint_to_resume(resume_from_checkpoint, self.args.output_dir)
         self._log_time = time.perf_counter()
         try:
-            return super().train(*args, **kwargs)
+            return super().train(folder, *args, **kwargs)
         finally:
             self.prompts.clear()
 
@@ -405,11 +415,16 @@ class TimeLensGRPOTrainer(GRPOTrainer):
         return {"processes": self.accelerator.num_processes} | {name: getattr(self.args, name) for name in names}
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """The parent saves neither completions that are still to be used, nor the count of micro-steps."""
-        super()._save_checkpoint(model, trial)
-        if self.args.save_only_model:
-            return
+        """The parent saves neither completions that are still to be used, nor the count of micro-steps.
+
+        And it deletes older checkpoints before anything can be added to the new one.
+        """
         folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+        save = partial(super()._save_checkpoint, model, trial)
+        save_checkpoint(self, folder, save, lambda: self._save_run_state(folder))
+
+    def _save_run_state(self, folder: Path) -> dict[str, Any]:
+        """Save what a process keeps for itself, and give the content of the state file."""
         every = self.args.steps_per_generation * self.num_iterations
         state = resume.RunState(
             self._step // every,
@@ -417,15 +432,13 @@ class TimeLensGRPOTrainer(GRPOTrainer):
             self._layout(),
             dict(self.prompts.clips.skipped),
             {name: [float(v) for v in values] for name, values in self._metrics["train"].items()},
-            resume.data_digest(self.train_dataset),
+            **dataclasses.asdict(self._origin),
         )
         if state.used:
             resume.save_rollouts(resume.rollouts_file(folder, self.accelerator.process_index), self._buffered_inputs)
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            if self._online is not None:
-                self._online.save(folder)
-            state.save(folder)
+        if self._online is not None and self.args.should_save:
+            self._online.save(folder)
+        return state.content()
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """The parent would begin again at micro-step 0 and generate in the middle of a generation batch."""
@@ -435,7 +448,7 @@ class TimeLensGRPOTrainer(GRPOTrainer):
         folder = Path(checkpoint)
         state = resume.RunState.load(folder)
         state.check_layout(self._layout(), folder)
-        state.compare_data(resume.data_digest(self.train_dataset), folder)
+        self._origin.compare(Origin(state.data, state.model), folder)
         self._step = state.generation * self.args.steps_per_generation * self.num_iterations + state.used
         self.prompts.clips.skipped.update(state.skipped)
         for name, values in state.metrics.items():

@@ -7,6 +7,7 @@ from typing import get_args
 
 from transformers import TrainingArguments
 
+from timelens_plugins.training.checkpoints import check_total_limit
 from timelens_plugins.training.clips import OnBadVideo
 from timelens_plugins.training.parts import Vision
 
@@ -81,6 +82,7 @@ class TimeLensSFTConfig(TrainingArguments):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
+        check_total_limit(self.save_total_limit)
         self._refuse_what_cannot_work()
 
     def _refuse_what_cannot_work(self) -> None:

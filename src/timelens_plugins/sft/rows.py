@@ -42,6 +42,13 @@ class VideoRows:
         """The rows of a data set of moments; what is rows of videos already stays as it is."""
         return dataset if isinstance(dataset, cls) else cls(dataset, max_queries)
 
+    @property
+    def names(self) -> list[str]:
+        """For each row, the ids of its moments."""
+        columnar = hasattr(self._dataset, "column_names")
+        ids = list(self._dataset["id"]) if columnar else [row["id"] for row in self._dataset]
+        return ["\t".join(ids[i] for i in row) for row in self._rows]
+
     def __len__(self) -> int:
         return len(self._rows)
 

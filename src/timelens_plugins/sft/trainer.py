@@ -16,6 +16,9 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,8 +33,9 @@ from timelens_plugins.sft.rows import VideoRows
 from timelens_plugins.sft.scoring import answer_log_probs
 from timelens_plugins.shared_prefix import install
 from timelens_plugins.timestamps import InterleavedTimestampsMixin, restore_text_positions
-from timelens_plugins.training.checkpoints import MarkComplete
+from timelens_plugins.training.checkpoints import checkpoint_to_resume, read_state, save_checkpoint
 from timelens_plugins.training.clips import ClipLoader
+from timelens_plugins.training.origin import Origin
 from timelens_plugins.training.parts import adapter_modules_to_save, create_optimizer, set_trainable
 
 __all__ = ["TimeLensSFTTrainer"]
@@ -103,11 +107,12 @@ class TimeLensSFTTrainer(Trainer):
             ahead=args.clips_ahead,
             backend=args.video_backend,
         )
+        rows = VideoRows.of(train_dataset, args.max_queries_per_row)
         super().__init__(
             model=model,
             args=args,
             data_collator=self._announce,
-            train_dataset=VideoRows.of(train_dataset, args.max_queries_per_row),
+            train_dataset=rows,
             eval_dataset=_evaluated(eval_dataset, args.max_queries_per_row),
             processing_class=processing_class,
             callbacks=callbacks,
@@ -115,7 +120,7 @@ class TimeLensSFTTrainer(Trainer):
         )
         # The training loop must not divide by accumulation steps; before transformers 5.23 the second name says so.
         self.loss_is_scaled_for_ga = self.model_accepts_loss_kwargs = True
-        self.add_callback(MarkComplete(self.accelerator.wait_for_everyone))
+        self._origin = Origin.of(rows.names, model)
         self._counts: Counter[str] = Counter()
         self._placeholder: Example | None = None
         self._parameters = model.num_parameters(exclude_embeddings=True)
@@ -224,6 +229,27 @@ class TimeLensSFTTrainer(Trainer):
             logs = {**logs, **counts, "tokens_saved": round(saved, 4)}
             self._counts.clear()
         super().log(logs, start_time)
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def train(
+        self, resume_from_checkpoint: Any = None, trial: Any = None, ignore_keys_for_eval: list[str] | None = None
+    ) -> Any:
+        """The parent's, from complete checkpoints only; says so where one was saved with other data or another model.
+
+        Raises:
+            ValueError: a checkpoint that a kill left half-written, or one of ``save_only_model``.
+        """
+        folder = checkpoint_to_resume(resume_from_checkpoint, self.args.output_dir or ".")
+        if folder is not None:
+            self._origin.compare(Origin.saved(read_state(Path(folder))), folder)
+        return super().train(folder, trial, ignore_keys_for_eval)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """The parent's, which marks nothing as whole and deletes older ones too early."""
+        folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+        save = partial(super()._save_checkpoint, model, trial)
+        save_checkpoint(self, folder, save, lambda: asdict(self._origin))
 
     # ------------------------------------------------------------------ evaluation
 

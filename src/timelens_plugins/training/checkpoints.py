@@ -1,51 +1,229 @@
-"""Telling whole checkpoints from those a kill left half-written."""
+"""Checkpoints that a run can rely on: marked when they are whole, found again, and deleted only after a newer one.
+
+transformers deletes older checkpoints while it saves a new one, before a trainer can add to that what it needs. A kill
+in between would leave none that is whole, and a kill while one is deleted would leave a part of it under its name.
+:func:`save_checkpoint` saves, adds the trainer's own state as the mark, and deletes only then.
+
+A checkpoint of ``save_only_model`` holds weights without optimizer and schedule. It gets no mark, and a run that would
+go on from one, or start over beside it, is refused: neither is what the same command stands for.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
+import torch
 
-__all__ = ["STATE_FILE", "MarkComplete", "last_checkpoint"]
+__all__ = [
+    "STATE_FILE",
+    "check_total_limit",
+    "checkpoint_to_resume",
+    "chosen_checkpoint",
+    "last_checkpoint",
+    "read_state",
+    "save_checkpoint",
+]
 
 logger = logging.getLogger(__name__)
 
 STATE_FILE = "timelens_state.json"
 """Written into a checkpoint's folder after everything else; a checkpoint without it is not resumed from."""
 
+_TRAINING_ARGUMENTS = "training_args.bin"
 
-class MarkComplete(TrainerCallback):
-    """Writes :data:`STATE_FILE` once all processes have saved what a trainer saves.
+
+# ---------------------------------------------------------------------- saving
+
+
+def save_checkpoint(
+    trainer: Any, folder: Path, save: Callable[[], None], state: Callable[[], Mapping[str, Any]]
+) -> None:
+    """Save a checkpoint, mark it as whole, and then delete those beyond ``save_total_limit``. Called on all processes.
 
     Args:
-        wait: returns when all processes are here, as ``Accelerator.wait_for_everyone`` does.
+        trainer: a ``transformers.Trainer``.
+        folder: of the checkpoint.
+        save: what the trainer's parent does.
+        state: content of :data:`STATE_FILE`; called on all processes, so it may save more. Not called with
+            ``save_only_model``, whose checkpoints are not marked.
     """
+    args, wait = trainer.args, trainer.accelerator.wait_for_everyone
+    if args.should_save:
+        (folder / STATE_FILE).unlink(missing_ok=True)  # one that is written over is no longer whole
+    wait()
+    limit, args.save_total_limit = args.save_total_limit, None
+    try:
+        save()
+    finally:
+        args.save_total_limit = limit
+    content = None if args.save_only_model else state()
+    wait()
+    if not args.should_save:
+        return
+    if (folder / _TRAINING_ARGUMENTS).is_file():
+        torch.save(args, folder / _TRAINING_ARGUMENTS)  # was saved without the limit
+    if content is not None:
+        part = folder / f".{STATE_FILE}.part"
+        part.write_text(json.dumps(content, indent=1) + "\n")
+        os.replace(part, folder / STATE_FILE)
+    _delete_older(folder, limit, trainer.state.best_model_checkpoint)
 
-    def __init__(self, wait: Any) -> None:
-        self._wait = wait
 
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Called on every process when its part of a checkpoint is on disk."""
-        self._wait()
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        if state.is_world_process_zero and folder.is_dir():
-            part = folder / f".{STATE_FILE}.part"
-            part.write_text("{}\n")
-            os.replace(part, folder / STATE_FILE)
+def _delete_older(newest: Path, limit: int | None, best: str | None) -> None:
+    """As transformers: the longest unchanged go first; the newest and the best one stay."""
+    for left in newest.parent.glob(".checkpoint-*.deleted"):
+        shutil.rmtree(left, ignore_errors=True)
+    if not limit or limit < 0:
+        return
+    by_age = sorted(_checkpoints(newest.parent), key=lambda found: (found[1].stat().st_mtime_ns, found[0]))
+    kept = {newest.resolve()} | ({Path(best).resolve()} if best is not None else set())
+    spare = len(by_age) - max(limit, len(kept))
+    for path in [path for _, path in by_age if path.resolve() not in kept][: max(0, spare)]:
+        # Under another name first: what a kill leaves of it then is no checkpoint.
+        hidden = path.with_name(f".{path.name}.deleted")
+        path.rename(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def check_total_limit(limit: int | None) -> None:
+    """Refuse ``save_total_limit=1``.
+
+    Raises:
+        ValueError: it is 1.
+    """
+    if limit == 1:
+        raise ValueError(
+            "save_total_limit=1: where another checkpoint than the last is the best one, transformers deletes the last "
+            "at the end of training, and the same command would train on from the best. Set save_total_limit=2"
+        )
+
+
+# ---------------------------------------------------------------------- finding
 
 
 def last_checkpoint(output_dir: str | os.PathLike[str]) -> str | None:
     """The newest complete checkpoint of a run, or None; what a kill left half-written is named in the log.
 
     For ``trainer.train(resume_from_checkpoint=last_checkpoint(output_dir))``: the same command starts and continues.
+
+    Raises:
+        ValueError: the newest one was saved by ``save_only_model``, so the run can neither go on nor start over.
     """
-    found = [(int(m[1]), p) for p in Path(output_dir).glob("checkpoint-*") if (m := re.fullmatch(r"\D+-(\d+)", p.name))]
-    for _, path in sorted(found, reverse=True):
+    for _, path in reversed(_checkpoints(Path(output_dir))):
+        if _weights_alone(path):
+            raise ValueError(
+                f"{_cause(path)}: it cannot be continued from, and starting over would train again what it holds. "
+                "Start in another output_dir (with model_name_or_path set to this checkpoint, to train its weights "
+                "on), or remove it to start over here"
+            )
         if (path / STATE_FILE).is_file():
             return str(path)
         logger.warning("%s is incomplete and will not be used", path)
     return None
+
+
+def checkpoint_to_resume(resume_from_checkpoint: str | os.PathLike[str] | bool | None, output_dir: str) -> str | None:
+    """What a trainer's ``train(resume_from_checkpoint=…)`` means: a complete checkpoint, or None.
+
+    Args:
+        resume_from_checkpoint: a path; True for the last complete one of ``output_dir``; None or False for none.
+        output_dir: of the run.
+
+    Raises:
+        ValueError: there is none, or it is not complete.
+    """
+    if resume_from_checkpoint is None or resume_from_checkpoint is False:
+        return None
+    if resume_from_checkpoint is True:
+        last = last_checkpoint(output_dir)
+        if last is None:
+            raise ValueError(f"resume_from_checkpoint=True, and {output_dir} holds no complete checkpoint")
+        return last
+    read_state(Path(resume_from_checkpoint))
+    return os.fspath(resume_from_checkpoint)
+
+
+def chosen_checkpoint(output_dir: str, setting: str | bool | None) -> str | None:
+    """What a recipe continues from, by its setting ``resume_from_checkpoint``; None starts at step 0.
+
+    Args:
+        output_dir: of the run.
+        setting: None: the last complete checkpoint of ``output_dir``, if there is one. ``true``: it must exist.
+            ``false``: start at step 0; refused where checkpoints of an earlier run would mix with the new ones. Else
+            the path of a checkpoint, of this run or another.
+
+    Raises:
+        ValueError: what the setting asks for cannot be done.
+    """
+    if isinstance(setting, str):
+        setting = {"": None, "true": True, "false": False}.get(setting.lower(), setting)
+    if setting is None:
+        return last_checkpoint(output_dir)
+    found = _checkpoints(Path(output_dir))
+    if setting is False and found:
+        raise ValueError(
+            f"resume_from_checkpoint: false, and {output_dir} holds {found[-1][1].name} of an earlier run, with whose "
+            "checkpoints new ones would mix: remove them, or choose another output_dir"
+        )
+    chosen = checkpoint_to_resume(setting, output_dir)
+    if isinstance(setting, str):
+        newer = [path.name for step, path in found if step > _step(Path(setting)) and (path / STATE_FILE).is_file()]
+        if newer:
+            logger.warning(
+                "starting from %s, as resume_from_checkpoint says, although %s has %s. Leave the setting out to "
+                "continue from the last",
+                setting,
+                output_dir,
+                ", ".join(newer),
+            )
+    return chosen
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """Content of a complete checkpoint's :data:`STATE_FILE`.
+
+    Raises:
+        ValueError: the checkpoint is not complete, with the reason; the file cannot be read.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: there is no such checkpoint")
+    path = folder / STATE_FILE
+    if not path.is_file() or _weights_alone(folder):
+        raise ValueError(
+            f"{_cause(folder)}. timelens_plugins.training.checkpoints.last_checkpoint finds the last complete one"
+        )
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: not a state this version can read ({error})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: not a state this version can read (no object)")
+    return content
+
+
+def _checkpoints(output_dir: Path) -> list[tuple[int, Path]]:
+    """``checkpoint-N`` folders, by step."""
+    return sorted((_step(path), path) for path in output_dir.glob("checkpoint-*") if _step(path) >= 0 and path.is_dir())
+
+
+def _step(path: Path) -> int:
+    match = re.fullmatch(r"checkpoint-(\d+)", path.name)
+    return int(match[1]) if match else -1
+
+
+def _weights_alone(folder: Path) -> bool:
+    """Saved by ``save_only_model``: to its end, as the trainer's state comes last, and yet without a schedule."""
+    return (folder / "trainer_state.json").is_file() and not (folder / "scheduler.pt").is_file()
+
+
+def _cause(folder: Path) -> str:
+    if _weights_alone(folder):
+        return f"{folder} holds a model without optimizer and schedule (save_only_model: true)"
+    return f"{folder} has no {STATE_FILE}: saving it was interrupted, or another trainer saved it"

@@ -1,4 +1,4 @@
-"""Videos that recipes do not find where the annotations say: under another extension, gone, or all of them."""
+"""Recipes: videos that are not where the annotations say (renamed, gone, all gone), and what training continues."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from trl import TrlParser
 from timelens_plugins.grpo import TimeLensGRPOTrainer
 from timelens_plugins.locations import shipped_folder
 from timelens_plugins.sft import TimeLensSFTTrainer
+from timelens_plugins.training.checkpoints import STATE_FILE
 
 RECIPES = shipped_folder("recipes")
 
@@ -50,7 +51,10 @@ def annotations(training_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     return folder / training_set.name
 
 
-@pytest.mark.parametrize(("name", "trainer"), [("sft", TimeLensSFTTrainer), ("rlvr", TimeLensGRPOTrainer)])
+TRAINING = pytest.mark.parametrize(("name", "trainer"), [("sft", TimeLensSFTTrainer), ("rlvr", TimeLensGRPOTrainer)])
+
+
+@TRAINING
 def test_training_that_skips_reads_what_is_there(
     name: str, trainer: Any, annotations: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -100,3 +104,26 @@ def test_difficulty_without_a_row_fails(annotations: Path, capsys: pytest.Captur
     assert run("difficulty", annotations=str(annotations), output="d.jsonl") == 1
     assert "d.jsonl is empty: no video could be read" in capsys.readouterr().err
     assert len(Path("d.jsonl.failed.jsonl").read_text().splitlines()) == 6
+
+
+@TRAINING
+def test_training_continues_from_what_is_asked_for(
+    name: str, trainer: Any, training_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked: list[Any] = []
+    monkeypatch.setattr(trainer, "train", lambda self, resume_from_checkpoint: asked.append(resume_from_checkpoint))
+    monkeypatch.setattr(trainer, "save_model", lambda self: None)
+    settings = {"annotations": str(training_set), "output_dir": "run"}
+    run(name, **settings, resume_from_checkpoint=False)
+    for step in (1, 2):
+        (tmp_path / "run" / f"checkpoint-{step}").mkdir(parents=True)
+        (tmp_path / "run" / f"checkpoint-{step}" / STATE_FILE).write_text("{}")
+    run(name, **settings)
+    run(name, **settings, resume_from_checkpoint=True)
+    run(name, **settings, resume_from_checkpoint="run/checkpoint-1")
+    assert asked == [None, "run/checkpoint-2", "run/checkpoint-2", "run/checkpoint-1"]
+    for setting, says in ((False, "checkpoint-2 of an earlier run"), ("elsewhere", "no such checkpoint")):
+        with pytest.raises(ValueError, match=says):
+            run(name, **settings, resume_from_checkpoint=setting)
+    assert len(asked) == 4

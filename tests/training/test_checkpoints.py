@@ -1,0 +1,222 @@
+"""Checkpoints of both trainers: kills while one is saved or deleted, weights alone, other data, and what is chosen."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText
+
+from timelens_plugins.grpo import TimeLensGRPOConfig, TimeLensGRPOTrainer
+from timelens_plugins.moments import Moment
+from timelens_plugins.sft import TimeLensSFTConfig, TimeLensSFTTrainer
+from timelens_plugins.timestamps import load_processor
+from timelens_plugins.training.checkpoints import STATE_FILE, chosen_checkpoint, last_checkpoint
+from timelens_plugins.training.dataset import moments_dataset
+
+MakeTrainer = Callable[..., Any]
+
+
+def letters(completions: list[Any], **_: Any) -> list[float]:
+    return [len(set(completion[0]["content"])) / 50 for completion in completions]
+
+
+@pytest.fixture(params=["sft", "grpo"])
+def make_trainer(
+    request: pytest.FixtureRequest, tiny_checkpoints: dict[str, Path], moments: list[Moment], tmp_path: Path
+) -> MakeTrainer:
+    """``make_trainer(**settings)``: for two steps of two prompts or videos, with a checkpoint after each."""
+
+    def make(rows: list[Moment] = moments, checkpoint: Path = tiny_checkpoints["qwen3_vl"], **settings: Any) -> Any:
+        processor = load_processor(checkpoint, fps=1.0, min_tokens=4, total_tokens=64)
+        common: dict[str, Any] = {
+            "output_dir": str(tmp_path / "run"),
+            "max_steps": 2,
+            "save_strategy": "steps",
+            "save_steps": 1,
+            "report_to": [],
+            "use_cpu": True,
+            "bf16": False,
+            "disable_tqdm": True,
+            "clip_workers": 0,
+        }
+        model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32)
+        data = {"train_dataset": moments_dataset(rows, processor.encoding), "processing_class": processor}
+        if request.param == "sft":
+            common |= {"per_device_train_batch_size": 2}
+            return TimeLensSFTTrainer(model=model, args=TimeLensSFTConfig(**(common | settings)), **data)
+        common |= {"per_device_train_batch_size": 4, "num_generations": 2, "max_completion_length": 4}
+        common |= {"gradient_checkpointing": False, "self_check": False}
+        args = TimeLensGRPOConfig(**(common | settings))
+        return TimeLensGRPOTrainer(model=model, reward_funcs=letters, args=args, **data)
+
+    return make
+
+
+class KilledError(BaseException):
+    """In the place of ``kill -9``: nobody catches it."""
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if "checkpoint" in path.name)
+
+
+def test_a_kill_before_a_checkpoint_is_whole_leaves_the_one_before(
+    make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    original = os.replace
+
+    def kill(source: Any, target: Any) -> None:
+        if Path(target) == run / "checkpoint-2" / STATE_FILE:
+            raise KilledError
+        original(source, target)
+
+    trainer = make_trainer()
+    trainer.args.save_total_limit = 1  # the hardest case, which the settings refuse
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", kill)
+        with pytest.raises(KilledError):
+            trainer.train()
+    assert names(run) == ["checkpoint-1", "checkpoint-2"]
+    assert last_checkpoint(run) == str(run / "checkpoint-1")
+    again = make_trainer()
+    again.args.save_total_limit = 1
+    again.train(resume_from_checkpoint=True)  # not the half-written one, which transformers would take
+    assert names(run) == ["checkpoint-2"]
+    assert last_checkpoint(run) == str(run / "checkpoint-2")
+    assert torch.load(run / "checkpoint-2" / "training_args.bin", weights_only=False).save_total_limit == 1
+
+
+def test_a_kill_while_a_checkpoint_is_deleted_leaves_none_half(
+    make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+
+    def kill(path: Any, **_: Any) -> None:
+        os.unlink(Path(path) / "model.safetensors")
+        raise KilledError
+
+    trainer = make_trainer(max_steps=3, save_total_limit=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", kill)
+        with pytest.raises(KilledError):
+            trainer.train()
+    assert names(run) == [".checkpoint-1.deleted", "checkpoint-2", "checkpoint-3"]
+    assert last_checkpoint(run) == str(run / "checkpoint-3")
+    make_trainer(max_steps=4, save_total_limit=2).train(resume_from_checkpoint=True)
+    assert names(run) == ["checkpoint-3", "checkpoint-4"]
+
+
+def test_a_checkpoint_that_is_written_over_is_not_whole_meanwhile(
+    make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    make_trainer().train()
+    trainer = make_trainer()
+
+    def kill(*_: Any) -> None:
+        raise KilledError
+
+    monkeypatch.setattr(trainer, "_save_rng_state", kill)
+    with pytest.raises(KilledError):
+        trainer.train(resume_from_checkpoint=str(run / "checkpoint-1"))
+    assert last_checkpoint(run) == str(run / "checkpoint-1")
+
+
+def test_the_best_checkpoint_is_not_deleted(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    trainer = make_trainer(max_steps=4, save_total_limit=2)
+    trainer.train()
+    assert names(tmp_path / "run") == ["checkpoint-3", "checkpoint-4"]
+    trainer = make_trainer(max_steps=6, save_total_limit=2)
+    original = trainer._save_checkpoint
+
+    def save(*args: Any) -> None:
+        trainer.state.best_model_checkpoint = str(tmp_path / "run" / "checkpoint-3")
+        original(*args)
+
+    trainer._save_checkpoint = save
+    trainer.train(resume_from_checkpoint=True)
+    assert names(tmp_path / "run") == ["checkpoint-3", "checkpoint-6"]
+    with pytest.raises(ValueError, match=r"save_total_limit=1: where another .* Set save_total_limit=2"):
+        make_trainer(save_total_limit=1)
+
+
+def test_weights_alone_are_neither_continued_from_nor_trained_again(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    make_trainer(save_only_model=True, save_total_limit=2, max_steps=3).train()
+    assert names(run) == ["checkpoint-2", "checkpoint-3"]
+    assert not list(run.glob("*/" + STATE_FILE))
+    says = r"checkpoint-3 holds a model without optimizer and schedule \(save_only_model: true\)"
+    with pytest.raises(ValueError, match=f"{says}: it cannot be continued from.* another output_dir"):
+        last_checkpoint(run)
+    with pytest.raises(ValueError, match=says):
+        make_trainer(save_only_model=True).train(resume_from_checkpoint=str(run / "checkpoint-3"))
+    with pytest.raises(ValueError, match=says):
+        make_trainer().train(resume_from_checkpoint=True)
+    (run / "checkpoint-3" / STATE_FILE).write_text("{}\n")  # a mark does not make a schedule
+    with pytest.raises(ValueError, match=says):
+        last_checkpoint(run)
+
+
+def test_other_data_and_another_model_are_told(
+    make_trainer: MakeTrainer,
+    moments: list[Moment],
+    tiny_checkpoints: dict[str, Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run = tmp_path / "run"
+    make_trainer(max_steps=1).train()
+    checkpoint = str(run / "checkpoint-1")
+    state = json.loads((run / "checkpoint-1" / STATE_FILE).read_text())
+    assert state["data"]
+    assert state["model"] == str(tiny_checkpoints["qwen3_vl"])
+
+    def told(**settings: Any) -> set[str]:
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "timelens_plugins"):
+            make_trainer(max_steps=1, **settings).train(resume_from_checkpoint=checkpoint)
+        return {phrase for phrase in ("another data set", "started from the model") if phrase in caplog.text}
+
+    assert told() == set()
+    assert told(rows=moments[:-1]) == {"another data set"}
+    assert told(rows=[*moments[:-1], replace(moments[-1], id="other")]) == {"another data set"}
+    moved = shutil.copytree(tiny_checkpoints["qwen3_vl"], tmp_path / "moved")
+    assert told(checkpoint=moved) == {"started from the model"}
+    if "generation" not in state:  # SFT
+        assert told(max_queries_per_row=1) == {"another data set"}
+        (run / "checkpoint-1" / STATE_FILE).write_text("{}\n")  # as it was once saved
+        assert told(max_queries_per_row=1) == set()
+
+
+def test_what_a_recipe_continues_from(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    output = str(tmp_path / "run")
+    assert chosen_checkpoint(output, None) is chosen_checkpoint(output, False) is chosen_checkpoint(output, "false")
+    for setting in (True, "true"):
+        with pytest.raises(ValueError, match="holds no complete checkpoint"):
+            chosen_checkpoint(output, setting)
+    for step in (2, 10, 11):
+        (tmp_path / "run" / f"checkpoint-{step}").mkdir(parents=True)
+    for step in (2, 10):
+        (tmp_path / "run" / f"checkpoint-{step}" / STATE_FILE).write_text("{}\n")
+    second, tenth, eleventh = (str(tmp_path / "run" / f"checkpoint-{step}") for step in (2, 10, 11))
+    for setting in (None, "", True, "True", tenth):
+        assert chosen_checkpoint(output, setting) == tenth
+    assert "although" not in caplog.text
+    assert chosen_checkpoint(output, second) == second
+    assert f"starting from {second}, as resume_from_checkpoint says, although {output} has checkpoint-10" in caplog.text
+    with pytest.raises(ValueError, match="checkpoint-11 of an earlier run"):
+        chosen_checkpoint(output, False)
+    with pytest.raises(ValueError, match=r"checkpoint-11 has no timelens_state\.json: saving it was interrupted"):
+        chosen_checkpoint(output, eleventh)
+    with pytest.raises(ValueError, match="no such checkpoint"):
+        chosen_checkpoint(output, "nowhere")
