@@ -1,7 +1,7 @@
 """The ``timelens`` command. One module per sub-command, imported only when it is used.
 
 A command module has ``add_arguments(parser)`` and ``run(args) -> int`` (the exit status); its docstring's first line is
-the help text. Expected failures (``ValueError``, ``OSError``, a package that is not installed) end in one line on stderr
+the help text. Expected failures (``ValueError``, ``OSError``, missing packages) end in one line on stderr
 and status 2.
 """
 

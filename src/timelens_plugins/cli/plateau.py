@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 _RECORDED = ("patience", "min_steps", "confidence", "reward_key", "spread_key")
 """Options that the callback records by the same names."""
@@ -40,10 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Replay, print, draw; 0 whether or not there is a plateau."""
     from timelens_plugins.plateau import PlateauSettings, read_reward_log, suggested_patience
-    from timelens_plugins.plateau.history import REWARD_KEY, read_trainer_state
+    from timelens_plugins.plateau.history import REWARD_KEY, read_trainer_state, recorded_settings
 
     _, state = read_trainer_state(args.path)
-    values = _recorded(state) | {name: value for name in _RECORDED if (value := getattr(args, name)) is not None}
+    recorded = recorded_settings(state)
+    values = {name: recorded[name] for name in _RECORDED if name in recorded} | {
+        name: value for name in _RECORDED if (value := getattr(args, name)) is not None
+    }
     reward_key, spread_key = values.pop("reward_key", REWARD_KEY), values.pop("spread_key", None)
     log, state = read_reward_log(
         args.path, reward_key=reward_key, spread_key=spread_key, samples_per_step=args.samples_per_step
@@ -68,12 +70,3 @@ def run(args: argparse.Namespace) -> int:
         plot_rewards(log, args.plot, patience=settings.patience, decision=decision)
         print(f"plot written to {args.plot}")
     return 0
-
-
-def _recorded(state: dict[str, Any]) -> dict[str, Any]:
-    """The settings of the callback, where the run had one."""
-    recorded = (state.get("stateful_callbacks") or {}).get("RewardPlateauCallback")
-    if isinstance(recorded, list):
-        recorded = recorded[0]
-    arguments = recorded["args"] if recorded else {}
-    return {k: v for k in _RECORDED if (v := arguments.get(k)) is not None}

@@ -21,6 +21,7 @@ __all__ = [
     "RewardLog",
     "read_reward_log",
     "read_trainer_state",
+    "recorded_settings",
     "saved_states",
     "spread_key_in",
 ]
@@ -170,6 +171,15 @@ def read_trainer_state(path: str | Path) -> tuple[Path, dict[str, Any]]:
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{file}: not the trainer_state.json of a run ({error!r})") from None
     return file, state
+
+
+def recorded_settings(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What the run's own callback was set to, by the names of its arguments; empty where the run had none."""
+    recorded = (state.get("stateful_callbacks") or {}).get("RewardPlateauCallback")
+    if isinstance(recorded, list):
+        recorded = recorded[0] if recorded else None
+    arguments = recorded.get("args") if isinstance(recorded, dict) else None
+    return {name: value for name, value in (arguments or {}).items() if value is not None}
 
 
 def saved_states(run: Path) -> list[tuple[int, Path]]:

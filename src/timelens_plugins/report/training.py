@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from timelens_plugins.plateau import Decision, PlateauSettings, RewardLog, suggested_patience
-from timelens_plugins.plateau.history import REWARD_KEY, SAMPLES_KEY, read_trainer_state
+from timelens_plugins.plateau.history import REWARD_KEY, SAMPLES_KEY, read_trainer_state, recorded_settings
 from timelens_plugins.plateau.plot import smoothed
 
 __all__ = ["CURVES", "training_curves"]
@@ -94,15 +94,15 @@ def _curve(history: Sequence[Mapping[str, Any]], title: str, unit: str, keys: Se
 
 def _plateau(state: Mapping[str, Any], history: Sequence[Mapping[str, Any]], file: Path) -> dict[str, Any] | None:
     """The decision the run recorded, or else what the rule says when it is replayed on the log."""
-    if not any(REWARD_KEY in entry for entry in history):
+    arguments = recorded_settings(state)
+    reward_key = arguments.get("reward_key", REWARD_KEY)
+    if not any(reward_key in entry for entry in history):
         return None
     callback = (state.get("stateful_callbacks") or {}).get("RewardPlateauCallback")
     if isinstance(callback, list):
         callback = callback[0] if callback else None
     recorded = next((entry["plateau"] for entry in history if entry.get("plateau")), None)
-    arguments: Mapping[str, Any] = {}
     if isinstance(callback, dict):
-        arguments = callback.get("args") or {}
         recorded = recorded or (callback.get("attributes") or {}).get("decision")
     if recorded:
         try:
@@ -110,11 +110,11 @@ def _plateau(state: Mapping[str, Any], history: Sequence[Mapping[str, Any]], fil
         except (TypeError, AttributeError):
             raise ValueError(f"{file}: the recorded plateau is not one of this package's: {recorded!r:.200}") from None
         return _said(decision, "recorded by the run")
-    if not all(SAMPLES_KEY in entry for entry in history if REWARD_KEY in entry):
+    if not all(SAMPLES_KEY in entry for entry in history if reward_key in entry):
         said = "Whether there is a plateau is not known: the log does not count samples (timelens plateau can be told)."
         return {"decision": None, "how": "", "summary": said}
-    log = RewardLog.from_history(history, name=str(file))
-    given = {k: v for k in ("patience", "min_steps", "confidence") if (v := arguments.get(k)) is not None}
+    log = RewardLog.from_history(history, name=str(file), reward_key=reward_key, spread_key=arguments.get("spread_key"))
+    given = {k: arguments[k] for k in ("patience", "min_steps", "confidence") if k in arguments}
     if "patience" not in given:
         planned = max(float(state.get("max_steps") or 0), log.steps[-1])
         given["patience"] = suggested_patience(planned * log.samples[-1] / log.steps[-1])
