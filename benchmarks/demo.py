@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 
@@ -53,7 +53,7 @@ def main() -> int:
         rows = [(demo.seed, demo.run(), more_sft(demo) if demo.seed in controlled else None) for demo in demos]
         print(seeds_table(rows))
     else:
-        ways = [(demo.seed, name, *row) for demo in demos for name, row in sampling(demo, args.rl_steps)]
+        ways = [(demo.seed, name, way) for demo in demos for name, way in sampling(demo, args.rl_steps)]
         print(sampling_table(ways))
     return 0
 
@@ -116,8 +116,8 @@ def _gain(difference: Difference) -> str:
 # ---------------------------------------------------------------------- sampling and stopping
 
 
-def sampling(demo: Demo, steps: int) -> list[tuple[str, tuple[str, ...]]]:
-    """Each way to draw, and its columns."""
+def sampling(demo: Demo, steps: int) -> list[tuple[str, Way]]:
+    """Each way to draw by its name."""
     demo.run()
     greedy = demo.output / "difficulty_greedy.jsonl"
     demo.stages.run("difficulty, greedy", lambda: demo.estimate(greedy, 1), demo.said)
@@ -138,9 +138,22 @@ def sampling(demo: Demo, steps: int) -> list[tuple[str, tuple[str, ...]]]:
     ]
 
 
-def one_way(
-    demo: Demo, short: str, flags: Sequence[str | int | Path], start: Sequence[Sample], steps: int
-) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Way:
+    """A run on moments drawn in one way.
+
+    Attributes:
+        rewards, spreads: mean over the first and over the last tenth of the steps.
+        gains: step and gain of the checkpoint that the rule keeps, of the one where it stops (None where it does not),
+            and of the last.
+    """
+
+    rewards: tuple[float, float]
+    spreads: tuple[float, float]
+    gains: tuple[tuple[int, Difference] | None, ...]
+
+
+def one_way(demo: Demo, short: str, flags: Sequence[str | int | Path], start: Sequence[Sample], steps: int) -> Way:
     target = demo.output / short
     # The log counts samples where the plateau is watched; its stop is put beyond the end.
     kept = ("--min_steps", 10 * steps, "--max_steps", steps, "--save_total_limit", 1000)
@@ -148,34 +161,44 @@ def one_way(
     demo.stages.run(short, lambda: demo.reinforce(target, *flags, *kept, *rate), demo.said)
     log, _ = read_reward_log(target)
     decision = log.replay(PlateauSettings(suggested_patience(steps * PROMPTS)))
-    tenth = max(1, len(log.steps) // 10)
-    columns = [f"{fmean(log.rewards[:tenth]):.3f} → {fmean(log.rewards[-tenth:]):.3f}"]
-    columns.append(f"{fmean(log.spreads[:tenth]):.3f} → {fmean(log.spreads[-tenth:]):.3f}")
-    last = log.steps[-1]
-    for step in (None if decision is None else decision.start_step, None if decision is None else decision.step, last):
-        if step is None:
-            columns.append("–")
-            continue
+
+    def gain_at(step: int) -> tuple[int, Difference]:
         found = min(saved for saved in saved_steps(target) if saved >= step)
         name = f"{short}_{found}"
         checkpoint = target / f"checkpoint-{found}"
-        demo.stages.run(f"evaluate {name}", partial(demo.evaluate, checkpoint, name), demo.said)
-        gain = paired_difference(latest_samples(demo.results(name)), start, READING)
-        columns.append(f"{found}: {_gain(gain)}")
-    return tuple(columns)
+        demo.stages.run(f"evaluate {name}", lambda: demo.evaluate(checkpoint, name), demo.said)
+        return found, paired_difference(latest_samples(demo.results(name)), start, READING)
+
+    stops = (None, None) if decision is None else (gain_at(decision.start_step), gain_at(decision.step))
+    return Way(_ends(log.rewards), _ends(log.spreads), (*stops, gain_at(log.steps[-1])))
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    tenth = max(1, len(values) // 10)
+    return fmean(values[:tenth]), fmean(values[-tenth:])
 
 
 def saved_steps(run: Path) -> list[int]:
     return sorted(int(path.name.removeprefix("checkpoint-")) for path in run.glob("checkpoint-*"))
 
 
-def sampling_table(rows: Sequence[tuple[object, ...]]) -> str:
+def sampling_table(rows: Sequence[tuple[int, str, Way]]) -> str:
     lines = [
         "| seed | moments drawn | reward, first → last tenth | spread within groups | kept by the rule: step, gain | "
         "where it stops | last step |",
         "|---|---|---|---|---|---|---|",
     ]
-    lines += ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    for seed, name, way in rows:
+        moved = [f"{first:.3f} → {last:.3f}" for first, last in (way.rewards, way.spreads)]
+        gains = ["–" if gain is None else f"{gain[0]}: {_gain(gain[1])}" for gain in way.gains]
+        lines.append("| " + " | ".join([str(seed), name, *moved, *gains]) + " |")
+    for name in dict.fromkeys(name for _, name, _ in rows):
+        # Without a stop, what the rule leaves is the last step.
+        left = [[gain or way.gains[-1] for gain in way.gains] for _, n, way in rows if n == name]
+        means = [
+            f"{100 * fmean(g[1].miou for g in column if g is not None):+.1f}" for column in zip(*left, strict=True)
+        ]
+        lines.append("| " + " | ".join(["mean", name, "", "", *means]) + " |")
     return "\n".join([*lines, "", "gain: mIoU against the fine-tuned model, paired 95 % CI"])
 
 

@@ -193,7 +193,9 @@ def test_plateau_is_replayed_where_it_was_not_recorded_and_is_the_rules_own(tmp_
     replayed = training_curves(write_state(tmp_path / "a", history, stateful_callbacks=callback))["plateau"]
     assert replayed["decision"] == {"reason": "plateau", "step": expected.step, "start_step": expected.start_step}
     assert "replayed" in replayed["how"]
-    other = [{"step": e["step"], "samples": e["samples"], "rewards/iou/mean": e["reward"], "reward": 0} for e in history]
+    other = [
+        {"step": e["step"], "samples": e["samples"], "rewards/iou/mean": e["reward"], "reward": 0} for e in history
+    ]
     callback["RewardPlateauCallback"]["args"]["reward_key"] = "rewards/iou/mean"  # type: ignore[assignment]
     watched = training_curves(write_state(tmp_path / "other", other, stateful_callbacks=callback))["plateau"]
     assert watched["decision"] == replayed["decision"]

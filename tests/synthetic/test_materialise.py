@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,27 @@ def test_unknown_names_are_refused(name: str, told: str, tmp_path: Path) -> None
     with pytest.raises(ValueError, match=told):
         materialise(name, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_several_processes_of_one_run_get_a_whole_checkpoint(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, torch\n"
+        "from transformers import AutoModelForImageTextToText\n"
+        "from timelens_plugins.synthetic.materialise import materialise\n"
+        "torch.distributed.init_process_group('gloo')\n"
+        "AutoModelForImageTextToText.from_pretrained(materialise('synthetic:qwen3_vl', sys.argv[1]))\n"
+        "torch.distributed.destroy_process_group()\n"
+    )
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(
+        [*launch, str(tmp_path / "made")], capture_output=True, text=True, env=environment, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_half_a_checkpoint_is_named(tmp_path: Path) -> None:
+    (tmp_path / "qwen3_vl").mkdir()
+    with pytest.raises(ValueError, match="not a whole checkpoint: delete it"):
+        materialise("synthetic:qwen3_vl", tmp_path)

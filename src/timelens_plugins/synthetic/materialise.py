@@ -63,7 +63,10 @@ def materialise(name: str, folder: str | Path) -> str:
     target = Path(folder) / "-".join([kind, *(f"{key}{value}" for key, value in sorted(options.items()))])
     if kind in _DATA:
         return str(_DATA[kind](target, progress=False, **options))
-    return str(_checkpoint(target, kind, **options))
+    from accelerate import PartialState
+
+    with PartialState().main_process_first():  # among several, transformers lets only the first write
+        return str(_checkpoint(target, kind, **options))
 
 
 def _checkpoint(target: Path, family: str, seed: int = 0) -> Path:
@@ -71,6 +74,8 @@ def _checkpoint(target: Path, family: str, seed: int = 0) -> Path:
     from timelens_plugins.synthetic.tiny import save_checkpoint
 
     if target.is_dir():
+        if not (target / "config.json").is_file():
+            raise ValueError(f"{target} is not a whole checkpoint: delete it, and it is made again")
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
