@@ -2,12 +2,12 @@
 
     python killed_worker.py CHECKPOINT ANNOTATIONS OUTPUT SEED
 
-The children are forked before any forward pass, so the imports are paid for once.
+The children are forked from a process that has imported everything and done nothing, so the imports are paid for once.
 """
 
 from __future__ import annotations
 
-import os
+import multiprocessing
 import random
 import signal
 import sys
@@ -23,7 +23,7 @@ from timelens_plugins.moments import load_moments
 from timelens_plugins.timestamps import load_processor
 
 
-def main(checkpoint: str, annotations: str, output: str, seed: int) -> None:
+def work(checkpoint: str, annotations: str, output: str) -> None:
     torch.set_num_threads(1)
     root = Path(annotations).parent / "videos"
     moments = load_moments(annotations, video_root=root)
@@ -31,33 +31,35 @@ def main(checkpoint: str, annotations: str, output: str, seed: int) -> None:
     model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype="float32").eval()
     answering = Answering(samples=2, max_new_tokens=6)
     settings = difficulty_settings(model, processor, "tiny", answering)
+    answerer = VideoAnswerer(model, processor, answering.generation_config(model), samples=2)
+    estimate_difficulty(answerer, moments, output, settings, video_root=str(root), progress=False)
 
-    def work() -> None:
-        answerer = VideoAnswerer(model, processor, answering.generation_config(model), samples=2)
-        estimate_difficulty(answerer, moments, output, settings, video_root=str(root), progress=False)
+
+def main(checkpoint: str, annotations: str, output: str, seed: int) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["timelens_plugins.difficulty.estimate"])
+
+    def start() -> multiprocessing.process.BaseProcess:
+        child = context.Process(target=work, args=(checkpoint, annotations, output))
+        child.start()
+        return child
 
     rng = random.Random(seed)
     part = Path(f"{output}.parts") / "part-0-of-1.jsonl"
     for _ in range(3):
-        child = os.fork()
-        if child == 0:
-            work()
-            os._exit(0)
+        child = start()
         before = size(part)
         while size(part) <= before:
             time.sleep(0.002)
-            if os.waitpid(child, os.WNOHANG) != (0, 0):
+            if not child.is_alive():
                 raise SystemExit("the child ended before it had done a clip")
         time.sleep(rng.random() * 0.1)
-        os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        print("killed" if os.WIFSIGNALED(status) else "ended", part.read_bytes().count(b"\n"), flush=True)
-    child = os.fork()
-    if child == 0:
-        work()
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    print("status", status, flush=True)
+        child.kill()
+        child.join()
+        print("killed" if child.exitcode == -signal.SIGKILL else "ended", part.read_bytes().count(b"\n"), flush=True)
+    child = start()
+    child.join()
+    print("status", child.exitcode, flush=True)
 
 
 def size(path: Path) -> int:
