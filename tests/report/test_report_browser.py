@@ -297,7 +297,9 @@ def test_clip_that_was_moved_away_is_told(open_report: Opener, clips: Path, tmp_
     page = open_report(path, says="ERR_FILE_NOT_FOUND")
     page.locator(".sample button").first.click()
     page.locator(".play").first.click()
-    page.get_by_text("cannot play the clip, or it was moved").wait_for()
+    told = page.get_by_text("cannot play the clip, or it was moved")
+    told.wait_for()
+    assert told.count() == 1
 
 
 def test_keyboard_alone(open_report: Opener, runs: list[Run], tmp_path: Path) -> None:
