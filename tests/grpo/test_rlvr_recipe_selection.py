@@ -2,49 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
-import yaml
+from recipe_runs import run
 from safetensors.torch import load_file
 from transformers import TrainerCallback
-from trl import TrlParser
 
 from timelens_plugins.grpo import TimeLensGRPOTrainer
-from timelens_plugins.locations import shipped_folder
 from timelens_plugins.moments import AnnotationError
 from timelens_plugins.plateau.best import save_final_model
 from timelens_plugins.plateau.callback import RewardPlateauCallback
 from timelens_plugins.sampling import select_moments
-
-RECIPES = shipped_folder("recipes")
-
-
-def recipe(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"recipe_{name}", RECIPES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-def run(name: str, config: str, **changes: Any) -> Any:
-    """As ``python recipes/NAME.py --config CONFIG`` with flags ``changes``."""
-    module = recipe(name)
-    settings = yaml.safe_load((RECIPES / "configs" / f"{config}.yaml").read_text()) | changes
-    settings = {key: value for key, value in settings.items() if value is not None}
-    return module.main(*TrlParser(module.SETTINGS).parse_dict(settings))
 
 
 @pytest.fixture(scope="module")

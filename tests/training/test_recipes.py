@@ -2,42 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-import yaml
+from recipe_runs import run
 from transformers import AutoModelForImageTextToText
-from trl import TrlParser
 
 from timelens_plugins.grpo import TimeLensGRPOTrainer
-from timelens_plugins.locations import shipped_folder
 from timelens_plugins.sft import TimeLensSFTTrainer
 from timelens_plugins.training.checkpoints import STATE_FILE
-
-RECIPES = shipped_folder("recipes")
-
-
-def recipe(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"recipe_{name}", RECIPES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-def run(name: str, **changes: Any) -> Any:
-    """As ``python recipes/NAME.py --config recipes/configs/tiny_NAME.yaml`` with flags ``changes``."""
-    module = recipe(name)
-    settings = yaml.safe_load((RECIPES / "configs" / f"tiny_{name}.yaml").read_text()) | changes
-    return module.main(*TrlParser(module.SETTINGS).parse_dict(settings))
 
 
 @pytest.fixture
