@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,7 @@ class RewardPlateauCallback(TrainerCallback, ExportableState):
         self._rule: PlateauRule | None = None
         self._step = 0
         self._per_step = 1.0
-        self._unrewarded = 0
-        self._unmeasured = 0
+        self._absences: Counter[str] = Counter()
         self._measured = False
 
     def state(self) -> dict[str, Any]:
@@ -145,24 +145,20 @@ class RewardPlateauCallback(TrainerCallback, ExportableState):
             self._stop(decision, args, state, control)
 
     def _check_unrewarded(self, state: TrainerState, logs: dict[str, Any]) -> None:
-        if "loss" not in logs or self._step:
-            return
-        self._unrewarded += 1
-        if state.global_step > self.min_steps and self._unrewarded > 10:
-            raise ValueError(
-                f"early stopping watches {self.reward_key!r}, which this trainer does not log; it logs "
-                f"{', '.join(sorted(logs))}. Set reward_key, or use a trainer with rewards"
-            )
+        if "loss" in logs and not self._step:
+            self._absent("reward_key", repr(self.reward_key), "or use a trainer with rewards", state, logs)
 
     def _check_unmeasured(self, state: TrainerState, logs: dict[str, Any]) -> None:
         self._measured = self._measured or self.spread_key in logs
-        if self._measured or self.spread_key is None:
-            return
-        self._unmeasured += 1
-        if state.global_step > self.min_steps and self._unmeasured > 10:
+        if not self._measured and self.spread_key is not None:
+            self._absent("spread_key", f"the spread {self.spread_key!r}", "or leave it out", state, logs)
+
+    def _absent(self, setting: str, watched: str, remedy: str, state: TrainerState, logs: dict[str, Any]) -> None:
+        self._absences[setting] += 1
+        if state.global_step > self.min_steps and self._absences[setting] > 10:
             raise ValueError(
-                f"early stopping watches the spread {self.spread_key!r}, which this trainer does not log; it logs "
-                f"{', '.join(sorted(logs))}. Set spread_key, or leave it out"
+                f"early stopping watches {watched}, which this trainer does not log; it logs "
+                f"{', '.join(sorted(logs))}. Set {setting}, {remedy}"
             )
 
     def _stop(self, decision: Decision, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> None:
