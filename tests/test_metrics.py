@@ -416,7 +416,7 @@ def test_random_span_against_its_expectation() -> None:
         (lambda: evaluate(HAND_MADE, "exact", confidence=95), "95"),
         (lambda: reading_iou((0, 1), (0, 1), "whole"), "whole"),
         (lambda: reading_iou((0, 1), (), "exact"), "at least one"),
-        (lambda: Sample("v", "q", (), None, "missing"), "at least one target"),
+        (lambda: evaluate([*HAND_MADE, Sample("v", "q", (), None, "missing")], "exact"), "not in the video, so there"),
         (lambda: Sample("v", "q", (Span(0, 1),), None, "parsed"), "'parsed' does not go"),
         (lambda: Sample("v", "q", (Span(0, 1),), Span(0, 1), "missing"), "'missing' does not go"),
         (lambda: Sample("v", "q", (Span(0, 1),), None, "failed"), "failed"),  # type: ignore[arg-type]

@@ -222,3 +222,20 @@ def test_wrong_columns_are_errors() -> None:
         temporal_iou_reward([answer((1, 2))], spans=[[]])
     with pytest.raises(ValueError, match="zip"):
         temporal_iou_reward([answer((1, 2))] * 2, spans=[[[0, 1]]])
+
+
+extreme = st.floats(0, 1e15) | st.sampled_from((0.0, 5e-324, 1e-300, 1.0, 1e15))
+extreme_spans = st.lists(st.tuples(extreme, extreme).map(lambda p: Span(min(p), max(p))), min_size=1, max_size=3)
+
+
+@given(
+    st.sampled_from(sorted(REWARDS)),
+    extreme_spans,
+    st.text(max_size=40) | st.tuples(extreme, extreme).map(lambda p: f"{p[0]:.9f} - {p[1]} seconds")
+    | st.sampled_from(("1e400 - 2e400", "0 - 999999999 h", "1e-320 to 1e-310 s", "0.0000000001 - 0.0000000002")),
+)  # fmt: skip
+def test_no_reward_is_infinite_or_no_number(name: str, target: list[Span], text: str) -> None:
+    """Whatever a model writes, and however small or long the target is."""
+    (value,) = REWARDS[name]([text], spans=[target])
+    low, high = rewards.REWARD_RANGES[name]
+    assert low <= value <= high

@@ -21,8 +21,9 @@ Columns that are read, one entry per completion, as in :func:`timelens_plugins.t
 - ``times``: optional, ascending seconds: the times the model was told. Targets are then snapped to them, start down and
   end up, as TimeLens-7B is trained; with ``snap_predictions=True`` (by ``functools.partial``) predictions are, too.
 
-Answers are read as the evaluation reads them: swapped ends are put in order, ends of equal time are no span, and what
-overruns the clip is not cut.
+Answers are read as the evaluation reads them: the first pair decides, one that does not end after it starts is no
+answer, what overruns the clip is not cut, and shares of the clip or ``until the end of the video`` are no answer: the
+benchmark's script cannot read them, so a column ``duration`` is not looked at.
 """
 
 from __future__ import annotations
@@ -207,7 +208,8 @@ def format_reward(completions: Sequence[Completion], **columns: Any) -> list[flo
     """1 for ``<think>…</think><answer>…</answer>`` and nothing else, each tag once and in this order, 0 otherwise.
 
     For runs that think before they answer (DeepSeek-R1, arXiv 2501.12948). What the answer says is not looked at. Where
-    the chat template itself opens the thought, completions lack ``<think>`` and score 0.
+    the chat template itself opens the thought, completions lack ``<think>`` and score 0, unless the trainer puts it in
+    front, as this package's does.
 
     Example:
         >>> format_reward(["<think>red, then blue</think><answer>2 - 6 seconds</answer>", "2 - 6 seconds"])
@@ -317,7 +319,7 @@ def _score(
     if snap_predictions and times is None:
         raise ValueError("snap_predictions=True needs a column 'times': the times the model was told, in seconds")
     if times is not None:
-        from timelens_plugins.timestamps import snap_spans  # whoever told a model times has torch
+        from timelens_plugins.encodings import snap_spans  # whoever told a model times has torch
 
     rewards = []
     grids = [None] * len(completions) if times is None else times

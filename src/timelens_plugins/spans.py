@@ -21,6 +21,7 @@ __all__ = [
     "merge_spans",
     "pairwise_iou",
     "set_iou",
+    "shared_length",
     "temporal_giou",
     "temporal_iou",
     "total_length",
@@ -49,6 +50,8 @@ class Span(_Pair):
     __slots__ = ()
 
     def __new__(cls, start: float, end: float) -> Span:
+        if type(start) is float and type(end) is float and 0.0 <= start <= end < math.inf:
+            return tuple.__new__(cls, (start, end))
         start, end = _number(start, "start"), _number(end, "end")
         if start < 0:
             raise ValueError(f"a span cannot start before 0 s, got [{start}, {end}]")
@@ -133,6 +136,21 @@ def set_iou(predicted: Iterable[SpanLike], target: Iterable[SpanLike]) -> float:
     Overlapping spans are merged on both sides first, so repeating a span changes nothing. An empty side scores 0.
     """
     a, b = merge_spans(predicted), merge_spans(target)
+    overlap = _overlap(a, b)
+    return min(1.0, overlap / total_length([*a, *b])) if overlap else 0.0
+
+
+def shared_length(a: Iterable[SpanLike], b: Iterable[SpanLike]) -> float:
+    """Seconds covered by both of two sets of spans; overlaps within a set count once.
+
+    >>> shared_length([(0, 4), (3, 6)], [(2, 5), (9, 12)])
+    3.0
+    """
+    return _overlap(merge_spans(a), merge_spans(b))
+
+
+def _overlap(a: Sequence[Span], b: Sequence[Span]) -> float:
+    """Seconds in both of two merged sets."""
     overlap, i, j = [], 0, 0
     while i < len(a) and j < len(b):
         common = min(a[i].end, b[j].end) - max(a[i].start, b[j].start)
@@ -142,10 +160,7 @@ def set_iou(predicted: Iterable[SpanLike], target: Iterable[SpanLike]) -> float:
             i += 1
         else:
             j += 1
-    if not overlap:
-        return 0.0
-    covered = total_length([*a, *b])
-    return min(1.0, math.fsum(overlap) / covered)
+    return math.fsum(overlap)
 
 
 def clip_span(span: SpanLike, duration: float) -> Span | None:
@@ -170,7 +185,8 @@ def pairwise_iou(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if x.shape[-1:] != (2,) or y.shape[-1:] != (2,):
         raise ValueError(f"spans must have shape (..., 2), got {x.shape} and {y.shape}")
-    overlap = np.minimum(x[..., 1], y[..., 1]) - np.maximum(x[..., 0], y[..., 0])
-    hull = np.maximum(x[..., 1], y[..., 1]) - np.minimum(x[..., 0], y[..., 0])
-    valid = overlap > 0  # False for NaN too
-    return np.where(valid, overlap / np.where(valid, hull, 1.0), 0.0)
+    overlap = np.minimum(x[..., 1], y[..., 1])
+    overlap -= np.maximum(x[..., 0], y[..., 0])
+    hull = np.maximum(x[..., 1], y[..., 1])
+    hull -= np.minimum(x[..., 0], y[..., 0])
+    return np.divide(overlap, hull, out=np.zeros(np.shape(hull)), where=overlap > 0)  # not where it is NaN

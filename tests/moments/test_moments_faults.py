@@ -57,7 +57,9 @@ def test_bad_spans(tmp_path, span, reason):
     loaded = load_moments(path, on_error="skip")
     assert [m.video_id for m in loaded] == ["B"]
     assert loaded.report.skipped == (error.fault,)
-    assert f"SKIPPED: 1\n  {error}" in loaded.report.summary()
+    told = f"{path}: video 'A', annotation 1: field 'spans': {error.reason}"
+    assert str(error) == f"{told}; correct it, or load with on_error='skip' to leave it out and have it counted"
+    assert loaded.report.summary().endswith(f"SKIPPED: 1\n  {told}")  # which needs no advice to skip it
 
 
 @pytest.mark.parametrize(
@@ -205,6 +207,30 @@ def test_bad_estimates_and_windows(row, field, reason):
     assert reason in caught.value.reason
 
 
+@pytest.mark.parametrize(
+    ("row", "field"),
+    [
+        ({"video": "v.mp4", "query": "q", "start": 105, "end": 110}, "end"),
+        ({"video": "v.mp4", "query": "q", "spans": [[1, 2], [105, 110]]}, "spans"),
+        ({"video": "v.mp4", "sentence": "q", "timestamp": [105, 110]}, "timestamp"),
+        ({"video_path": "v.mp4", "query": "q", "span": [[105, 110]], "iou": 0.5, "pred": [[1, 2]]}, "span"),
+        ({"id": "1", "video": "v.mp4", "video_id": "v", "query": "q", "spans": [[105, 110]], "source": "s"}, "spans"),
+    ],
+    ids=["own", "own spans", "time_r1", "difficulty", "stored"],
+)
+def test_a_window_states_the_duration_that_spans_are_checked_against(row, field):
+    """The times of these rows count from the start of the file, and not from that of the window."""
+    row |= {"video_start": 100.0, "video_end": 130.0}
+    with pytest.raises(AnnotationError, match=f"'{field}': .*starts after the end of the clip at 30.0 s"):
+        moments_from_rows([row])
+    name = "start" if "start" in row else field
+    inside = {"start": 25, "end": 31} if name == "start" else {name: [25, 31] if name == "timestamp" else [[25, 31]]}
+    loaded = moments_from_rows([row | inside])
+    assert [m.duration for m in loaded] == [30.0]
+    if "id" not in row:  # stored rows keep their own flags
+        assert loaded.report.flags.get("span_beyond_duration") == 1
+
+
 def test_an_estimate_without_iou_is_named():
     row = {key: value for key, value in ESTIMATE.items() if key != "iou"}
     with pytest.raises(AnnotationError, match="row 1: field 'iou': missing"):
@@ -228,7 +254,8 @@ def test_an_estimate_without_iou_is_named():
         ),
         ('[{"question": "q", "answer": "1-2"}]', "an object with 'question', 'answer'"),
         ("[1, 2]", "found a row per JSON object"),
-        ("id,start,end\n", "found lines of text"),
+        ("id,start,end\n", "no column 'video' nor 'query' among 'id', 'start', 'end'"),
+        ("one line, of text\n", "found lines of text"),
         ('{"A": {"queries": ["a"]}}', "found one JSON object keyed by video"),
     ],
 )
@@ -242,11 +269,19 @@ def test_what_is_no_annotation_file(tmp_path, content, message):
         assert all(f"\n  {name}: " in str(caught.value) for name in ("timelens_bench", "qvhighlights", "difficulty"))
 
 
-def test_a_byte_order_mark_and_windows_line_ends_are_no_fault(tmp_path):
+def test_a_byte_order_mark_and_other_line_ends_are_no_fault(tmp_path):
     for name in ("qvhighlights.jsonl", "captions.json", "charades_sta.txt"):
         text = (DATA / name).read_text()
-        path = write(tmp_path, b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
-        assert list(load_moments(path)) == list(load_moments(DATA / name))
+        for end in ("\r\n", "\r"):
+            path = write(tmp_path, b"\xef\xbb\xbf" + text.replace("\n", end).encode())
+            assert list(load_moments(path)) == list(load_moments(DATA / name))
+
+
+def test_lines_that_end_in_a_return_are_numbered_and_bounded_too(tmp_path):
+    rows = b'video,query,start,end\ra.mp4,"one,\rtwo",1,4\r\rb.mp4,three,x,5\r' + b"c" * (5 << 20) + b"\rd.mp4,four,2,5"
+    loaded = load_moments(write(tmp_path, rows), on_error="skip")
+    assert [moment.query for moment in loaded] == ["one, two", "four"]
+    assert [fault.row for fault in loaded.report.skipped] == ["line 5", "line 6"]
 
 
 def test_a_file_of_two_kinds_is_not_guessed(tmp_path):
@@ -327,6 +362,21 @@ ROWS = {
     name: json.loads((DATA / f"{name}.jsonl").read_text().splitlines()[-1])
     for name in ("timelens_100k", "qvhighlights", "lmms_eval", "difficulty", "timelens2_rollouts")
 } | {"time_r1": WINDOW, "moments": load_moments(DATA / "difficulty.jsonl")[3].to_row()}
+ROWS |= {name: json.loads((DATA / f"{name}.json").read_text())[0] for name in ("didemo", "tvgbench", "vue_tr")}
+ROWS |= {
+    "momentseeker": json.loads((DATA / "momentseeker.json").read_text())[0],
+    "ego4d_nlq": json.loads((DATA / "ego4d_nlq.jsonl").read_text()),
+    "rows": {"id": "1", "video": "a.mp4", "query": "q", "start": 1, "end": 2, "video_start": 1, "video_end": 9},
+    "chat": {
+        "id": 1,
+        "messages": [{"role": "user", "content": "<video>When?"}, {"role": "assistant", "content": "1 - 2 s"}],
+        "videos": ["a.mp4"],
+        "system": "Find it.",
+        "duration": 9,
+    },
+}
+PART = {"type": "video", "video": "a.mp4", "video_start": 1, "video_end": 9}
+TURN = {"role": "user", "content": [PART, {"type": "text", "text": "When?"}]}
 
 
 @settings(max_examples=300, deadline=None)
@@ -344,9 +394,38 @@ def test_any_field_replaced_by_anything_is_read_or_named(name, data):
     assert place is None or place.startswith("row 1")
 
 
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_any_part_of_a_chat_replaced_by_anything_is_read_or_named(data):
+    where = data.draw(st.sampled_from([TURN, PART]))
+    changed = where | {data.draw(st.sampled_from(sorted(where))): data.draw(JSON)}
+    turn = changed if where is TURN else TURN | {"content": [changed, {"type": "text", "text": "When?"}]}
+    row = {"messages": data.draw(st.permutations([turn, {"role": "assistant", "content": "1 - 2 s"}]))}
+    place = "row 1"
+    try:
+        assert len(moments_from_rows([row], format="chat")) == 1
+    except AnnotationError as error:
+        place = error.row or place
+    assert place.startswith("row 1")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.lists(st.text(max_size=6) | st.sampled_from(["a.mp4", "1", "2.5", '"', "[1, 2]"]), max_size=6)))
+def test_any_table_is_read_or_named(tmp_path_factory, rows):
+    path = write(tmp_path_factory.getbasetemp(), "video,query,start,end\n" + "\n".join(map(",".join, rows)))
+    message = str(path)
+    try:
+        loaded = load_moments(path, on_error="skip")
+    except AnnotationError as error:
+        message = str(error)
+    else:
+        assert len(loaded) + loaded.report.left_out == loaded.report.rows
+    assert str(path) in message
+
+
 def test_find_video(tmp_path):
     asked = tmp_path / "x_60.0_210.0.mp4"
-    with pytest.raises(FileNotFoundError, match=r"no video at .*x_60\.0_210\.0\.mp4"):
+    with pytest.raises(FileNotFoundError, match=r"x_60\.0_210\.0\.mp4: no video there"):
         find_video(asked)
     (tmp_path / "x_60.0_210.0.mkv").touch()
     assert find_video(asked).name == find_video(tmp_path / "x_60.0_210.0").name == "x_60.0_210.0.mkv"

@@ -134,6 +134,41 @@ FILES = [
         "timelens2_rollouts",
         [("z.mp4", "z", "When does the mug fall?", [(10, 20), (40, 50)], 722.0, "timelens2_93k", "")],
     ),
+    (
+        "tacos.json",
+        "tacos",
+        [
+            ("s1-d2.avi", "s1-d2", "He peels an egg", [(2, 6)], 20.0, "tacos", ""),
+            ("s1-d2.avi", "s1-d2", "The cook waits", [(0, 1)], 20.0, "tacos", ""),
+        ],
+    ),
+    (
+        "didemo.json",
+        "didemo",
+        [
+            ("9@N01_1_a.mp4", "9@N01_1_a", "boat turns left", [(5, 10)], None, "didemo", ""),
+            ("9@N01_1_a.mov", "9@N01_1_a", "flag is down", [(0, 5)], None, "didemo", "annotators_disagree"),
+        ],
+    ),
+    (
+        "tvgbench.json",
+        "tvgbench",
+        [
+            ("AB1CD.mp4", "AB1CD", "person folds a towel", [(13.4, 28.1)], 30.12, "charades", ""),
+            ("e-1.mp4", "e-1", "Where is the cup?", [(9, 16.5)], 164.0, "tvgbench", ""),
+        ],
+    ),
+    ("vue_tr.json", "vue_tr", [("abc.mp4", "abc", "The host laughs", [(3, 9), (80.5, 85)], 900.0, "vue_tr", "")]),
+    (
+        "momentseeker.json",
+        "momentseeker",
+        [("film/a.mp4", "film/a", "a door opens", [(10, 12)], None, "momentseeker", "")],
+    ),
+    (
+        "ego4d_nlq.jsonl",
+        "ego4d_nlq",
+        [("u-1.mp4", "u-1", "where did I put the cup?", [(17.3, 27.3)], 480.0, "ego4d_nlq", "")],
+    ),
 ]
 NAMES = [name for _, name, _ in FILES]
 
@@ -155,7 +190,7 @@ def test_content_decides_and_every_field_is_right(file, name, expected, tmp_path
 
 
 def test_every_format_is_tested_and_no_two_claim_one_entry():
-    assert set(NAMES) | {"charades_sta", "moments"} == set(FORMATS)
+    assert set(NAMES) | {"charades_sta", "moments", "csv", "rows", "chat"} == set(FORMATS)
 
 
 def test_a_single_row_with_an_object_in_it_is_a_row(tmp_path):
@@ -181,6 +216,32 @@ def test_time_r1_windows_and_percent():
     assert (window.video_start, window.video_end, window.duration) == (39.0, 84.7, 45.7)
     assert (window.iou, window.predictions) == (0.0, (Prediction((), 0.0),))
     assert (plain.iou, plain.predictions, plain.video_start) == (None, (), None)
+
+
+def test_tvgbench_windows():
+    plain, window = load_moments(DATA / "tvgbench.json")
+    assert (plain.video_start, plain.video_end) == (None, None)
+    assert (window.video_start, window.video_end) == (44.5, 208.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "field"),
+    [
+        ("didemo.json", {"times": [[2, 1]]}, "times"),
+        ("didemo.json", {"times": [[0.5, 1]]}, "times"),
+        ("didemo.json", {"times": []}, "times"),
+        ("tvgbench.json", {"answer": "0:13-0:28"}, "answer"),
+        ("tvgbench.json", {"answer": "28-13"}, "answer"),
+        ("tvgbench.json", {"start": 3.0}, "end"),
+        ("vue_tr.json", {"gt": []}, "gt"),
+        ("momentseeker.json", {"answering_time_interval": [[1]]}, "answering_time_interval"),
+    ],
+)
+def test_what_their_rows_may_not_say(name, change, field):
+    row = json.loads((DATA / name).read_text())[0]
+    with pytest.raises(AnnotationError) as caught:
+        moments_from_rows([row | change])
+    assert caught.value.field == field
 
 
 def test_timelens2_rollouts_are_scored_as_sets():

@@ -3,54 +3,142 @@
 from __future__ import annotations
 
 import re
+import string
+from functools import lru_cache
 
 from timelens_plugins.answers.candidates import Candidate
 from timelens_plugins.answers.choice import Standing
 from timelens_plugins.answers.tokens import Tokens
+from timelens_plugins.answers.vocabulary import Kind
 
-__all__ = ["find_denials", "is_withdrawn", "says_nothing"]
+__all__ = ["find_denials", "is_withdrawn", "says_absent", "says_nothing", "stands_alone"]
 
 _VERB = (
     r"(?:happen|occur|take place|taking place|appear|exist|present|visible|shown|depict|found|seen|contain|includ|"
     r"featur|show|find|identif|locat|determin|observ|detect|match|correspond|applicable|possible|see)"
 )
+_CJK_DENIAL = (
+    "没有发生|未发生|不存在|没有出现|未出现|没有找到|无法"
+    "|(?<!では)ありません|起こりません|発生しません|見つかりません|見当たりません"
+)
+_NOT = r"\b(?:not|cannot|never|(?:is|are|was|were|do|does|did|ca|could|wo|would)n't)\b"
+_IN_THE_VIDEO = r"in (?:the|this) (?:given |provided |entire |whole )?(?:video|clip|footage)\b(?!'s)"
 _DENIAL = re.compile(
-    rf"\b(?:not|n't|cannot|never)\b(?: [a-z']{{1,20}}){{0,4}}? {_VERB}[a-z]{{0,6}}\b"
-    rf"|\bno (?:such |[a-z]{{1,15}} ){{0,2}}(?:event|moment|scene|instance|evidence|segment|occurrence|match|action"
+    rf"{_NOT}(?: [a-z']{{1,20}}){{0,4}}? {_VERB}[a-z]{{0,6}}\b"
+    rf"|(?:{_NOT}(?: anywhere)?|\bnowhere) {_IN_THE_VIDEO}"
+    rf"|\b(?:nobody|nothing|no one|nowhere)\b(?: [a-z']{{1,20}}){{1,8}}? in (?:the|this) (?:given |provided )?"
+    rf"(?:video|clip|footage)\b"
+    rf"|\bno (?!better |other |further |more )(?:such |[a-z]{{1,15}} ){{0,2}}(?:event|moment|scene|instance|evidence"
+    rf"|sign|trace|indication|segment|occurrence|match|action"
     rf"|activity)[a-z]{{0,3}}\b"
-    r"|\b(?:not|n't|cannot|never)\b(?: [a-z']{1,20}){1,8}? (?:at any (?:point|time)|anywhere)\b"
-    r"|\bthere (?:is|are|was|were) no(?: [a-z']{1,20}){1,8}? in (?:the|this) (?:given |provided )?"
+    rf"|{_NOT}(?: [a-z']{{1,20}}){{1,8}}? (?:at any (?:point|time)|anywhere)\b"
+    r"|\bthere(?:'s| is| are| was| were) no(?: [a-z']{1,20}){1,8}? in (?:the|this) (?:given |provided )?"
     r"(?:video|clip|footage)\b"
     r"|\bunable to\b|\bimpossible to\b|\babsent from\b|\bmissing from\b|\bnone of\b|(?<=answer: )none\b|\bn/a\b"
-    r"|没有发生|未发生|不存在|没有出现|未出现|没有找到|无法"
+    rf"|{_CJK_DENIAL}"
 )
+_SIGNS = (
+    *(
+        "there",
+        "no",
+        "n't",
+        "never",
+        "unable",
+        "impossible",
+        "absent",
+        "missing",
+        "n/a",
+        *_CJK_DENIAL.replace("(?<!では)", "").split("|"),
+    ),
+)
+"""One of these is in every denial."""
+
+_QUOTE = re.compile(r".*(?<![a-z0-9])['\"](?! |$)(?!.*[a-z0-9.!?]['\"](?![a-z0-9]))")
+"""A line that ends inside of a quotation: of the query, whose words are no denial."""
+_NEVER = re.compile(r"\b(?:never|nobody|no one)\b(?! (?:stop|end|else))")
+_SET_OFF = re.compile(r"(?<![a-z])'|'(?![a-z])|\"|:(?![0-9])")
+_LETTERS = frozenset(string.ascii_lowercase)
+_LONGEST_STEM = len("would") + 1  # before "n't"; "can" before "not" is shorter
+
 _LOCAL = re.compile(
     r"(?: [a-z']{1,15}){0,3}? (?:until|till|before|prior|after|again|elsewhere|outside|anywhere else|anymore|only"
-    r"|beyond|in the (?:first|beginning|rest)|at the (?:beginning|start)"
+    r"|beyond|than|except|besides|in the (?:first|beginning|rest)|at the (?:beginning|start)"
     r"|(?:in|from|between|at|during) (?:about |around |the )?[0-9])"
 )
+_RELATIVE = re.compile(r"\b(?:who|which|that)(?: (?:is|are|was|were))? $")
+_IN_VIDEO = re.compile(r" (?:in|at|from|anywhere)\b")
+_BEHIND_TIME = re.compile(r"[0-9](?: ?s(?:ec(?:ond)?s?)?)?\)? (?:(?:do|does|did|is|are|was|were) )?$")
 _ABOUT = re.compile(
-    r"\b(?:events?|moments?|actions?|activity|it|this|that|such|there|scenes?|query|sentence|description|described|video|clip|"
-    r"footage|i|unable|impossible|no|none|n/a)\b|没有|未|不|无法"
+    r"\b(?:events?|moments?|actions?|activity|it|this|that|such|there|scenes?|query|sentence|description|described|video|"
+    r"clip|footage|i|unable|impossible|no|none|n/a|nobody|nothing|one|nowhere)\b|没有|未|不|无法|ません"
 )
+_DIGIT = re.compile("[0-9]")
 _NOTHING = re.compile(r"[\[\](){}\s,.\"']*(?:none|null|n/?a|no|nothing|not applicable|-1(?:, ?-1)?)?[\[\](){}\s,.\"']*")
 
+_OF_VIDEO = "(?:视频|視頻|影片|片段|画面|畫面)(?:中|里|裡|内|內|上)?"
+_CJK_NOT = "(?:没有?|沒有?|未曾?|从未|從未|并未|並未)"
+_ABSENT = re.compile(
+    rf"{_NOT}(?! (?:sure|certain|clear|know|tell)\b)(?: [a-z']{{1,20}}){{0,8}}? {_IN_THE_VIDEO}"
+    rf"|\bno(?! (?:idea|way|clear|doubt|problem)\b)(?: [a-z']{{1,20}}){{1,8}}? {_IN_THE_VIDEO}"
+    r"|\b(?:(?:not relevant|not related|irrelevant|unrelated) to|nothing to do with) (?:the|this) (?:video|query)\b"
+    r"|\b(?:is|are|was|were) absent\b|\b(?:unanswerable|(?:cannot|can't) be (?:answered|grounded))\b"
+    rf"|{_OF_VIDEO}(?:并|並)?(?:{_CJK_NOT}|不存在|不包含|不含|不见|不見|看不到|找不到|无|無)|不在[这這个個该該此]{{0,2}}{_OF_VIDEO}"
+    rf"|{_CJK_NOT}(?:在{_OF_VIDEO})?(?:出现|出現|发生|發生|找到|发现|發現|看到|显示|顯示|包含)"
+    "|[无無][关關]|(?:[无無]|没有|沒有)(?:此|该|該|相关|相關|匹配|对应|對應|符合)|[找看]不到|無法"
+)
+_ABSENT_SIGNS = ("no", "n't", "never", "absent", "relevant", "related", "unanswerable", "reject", "{")
+"""One of these is in everything of the two that is written in ASCII."""
+_WHOLE_ABSENT = re.compile(
+    r"(?:answer: ?)?(?:not (?:found|present|visible|there)|absent|reject(?:ed)?|nowhere|no answer|"
+    r"\{ ?[\"'][a-z_]+[\"']: ?(?:\[ ?\]|null) ?\}|(?:答案: ?)?(?:没有|沒有|无|無|不存在|拒绝|拒絕))[.!。! ]*"
+)
+"""Said without any time, these are denials; beside one they may be about something else."""
 
-def find_denials(text: str) -> list[int]:
+
+@lru_cache(maxsize=256)
+def _any_of(signs: tuple[str, ...]) -> re.Pattern[str]:
+    """A pattern for those of the signs that a text has: few of them are found sooner than all."""
+    return re.compile("|".join(signs) if signs else "(?!)")
+
+
+def find_denials(text: str, local: bool = False) -> list[int]:
     """Where a cleaned text says that the event does not happen in the video at all: the end of each such phrase.
 
     A denial for some time only (``does not happen until 5 s``, ``in the first half``) is none, nor is one about
-    something else (``the cup is not visible``).
+    something else (``the cup is not visible``). With ``local``, those for some time count too.
     """
-    ends = []
-    for found in _DENIAL.finditer(text):
-        if _LOCAL.match(text, found.end()):
+    ends: list[int] = []
+    position = 0
+    for sign in _any_of(tuple(sign for sign in _SIGNS if sign in text)).finditer(text):
+        start = sign.start()
+        if start < position:
+            continue
+        for _ in range(_LONGEST_STEM):
+            if not (start and text[start - 1] in _LETTERS):
+                break
+            start -= 1
+        found = _DENIAL.match(text, start)
+        if not found:
+            continue
+        position = found.end()
+        if _QUOTE.match(text[max(0, start - 160) : start].rpartition("\n")[2]):
+            continue
+        if not local and _LOCAL.match(text, position):
             continue
         floor = max(0, found.start() - 160)
-        start = max(floor, *(text.rfind(mark, floor, found.start()) for mark in (". ", "\n", "; ", "! ")))
-        if _ABOUT.search(text, start, found.end() + 40):
+        begin = max(floor, *(text.rfind(mark, floor, found.start()) for mark in (". ", "\n", "; ", "! ")))
+        if _RELATIVE.search(text, begin, start) and not _IN_VIDEO.match(text, position):
+            continue  # "an instructor that cannot be seen"
+        if not local and (_BEHIND_TIME if found[0].isascii() else _DIGIT).search(text[begin:start]):
+            continue  # "5 - 9 s does not show it"
+        if _ABOUT.search(text, begin, found.end() + 40):
             ends.append(found.end())
     return ends
+
+
+def stands_alone(standing: Standing, tokens: Tokens) -> bool:
+    """Whether no denial can outweigh candidates of a standing, see :func:`is_withdrawn`: none need be looked for."""
+    return standing >= Standing.HAPPENS and Kind.TURN not in tokens.kinds
 
 
 def is_withdrawn(chosen: list[Candidate], standing: Standing, denials: list[int], tokens: Tokens) -> bool:
@@ -58,16 +146,28 @@ def is_withdrawn(chosen: list[Candidate], standing: Standing, denials: list[int]
 
     What is stated as the time of the event stands, unless a denial follows after a ``wait`` or ``actually``. Times
     that are only written somewhere fall, unless they follow the denial after a ``but``: then they are the model's
-    guess.
+    guess. So do those from 0 on, where a denial is for some time only (``not seen from 0 to 31 s``).
     """
     if not denials:
-        return False
-    turns = {code: [t.at for t in tokens.kept if t.code == code] for code in "RK"}
+        if standing >= Standing.HAPPENS or any(candidate.seconds[0] != 0 for candidate in chosen):
+            return False
+        never = _NEVER.search(tokens.text) and not _SET_OFF.search(tokens.text)
+        return bool(never or find_denials(tokens.text, local=True))
     if standing >= Standing.HAPPENS:
-        end = chosen[-1].b.at
-        return any(end < turn < denial for turn in turns["K"] for denial in denials[-1:])
-    start = chosen[0].a.at
-    return not any(denial < turn < start for turn in turns["R"] + turns["K"] for denial in denials[:1])
+        return Kind.TURN in tokens.kinds and (
+            tokens.kinds.find(Kind.TURN, chosen[-1].last, tokens.index_at(denials[-1])) >= 0
+        )
+    if Kind.BUT not in tokens.kinds and Kind.TURN not in tokens.kinds:
+        return True
+    denied, first = tokens.index_at(denials[0]), chosen[0].first
+    return all(tokens.kinds.find(kind, denied, first) < 0 for kind in (Kind.BUT, Kind.TURN))
+
+
+def says_absent(text: str) -> bool:
+    """Whether a cleaned text, of which no span is known, says that the event is not in the video."""
+    if text.isascii() and not any(sign in text for sign in _ABSENT_SIGNS):
+        return False
+    return bool(_ABSENT.search(text) or _WHOLE_ABSENT.fullmatch(text.strip()))
 
 
 def says_nothing(text: str) -> bool:

@@ -1,54 +1,47 @@
-"""Texts that go to a model: the prompt of each time encoding, and the answer it should write."""
+"""Texts that go to a model: the prompt, and the answer it should write."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from timelens_plugins.spans import Span, SpanLike, as_span
 
 __all__ = [
     "GROUNDING_PROMPT",
-    "PREAMBLES",
+    "PROMPTS",
+    "SPAN_SET_PROMPT",
+    "THINKING_PROMPT",
+    "ask",
     "format_answer",
     "grounding_prompt",
     "normalize_query",
-    "text_prefix_instruction",
+    "read_prompt",
 ]
 
 GROUNDING_PROMPT = (
     "Please find the visual event described by the sentence '{query}', determining its starting and ending times. "
     "The format should be: 'The event happens in <start time> - <end time> seconds'."
 )
-"""The benchmark's prompt for Qwen models and TimeLens-8B, word for word; it follows the video, with no system turn."""
+"""The benchmark's prompt, word for word; it follows the video, with no system turn."""
 
-PREAMBLES = {
-    "interleaved_timestamp": (
-        "You are given a video with multiple frames. "
-        "The numbers before each video frame indicate its sampling timestamp (in seconds). "
-    ),
-    "interleaved_index": (
-        "You are given a video with multiple frames. "
-        "The number before each video frame is its position in the video, counted from 1. "
-    ),
-    "overlay_timestamp": (
-        "You are given a video with multiple frames. "
-        "The red number in the bottom left corner of each video frame is its sampling timestamp (in seconds). "
-    ),
-    "overlay_index": (
-        "You are given a video with multiple frames. "
-        "The red number in the bottom left corner of each video frame is its position in the video, counted from 1. "
-    ),
-    "text_prefix": "",
-    "native": "",
-}
-"""What each time encoding puts in front of :data:`GROUNDING_PROMPT`, after the video.
+THINKING_PROMPT = (
+    "Find the visual event that the sentence '{query}' describes, and determine when it starts and ends. First think "
+    "about what the video shows and when, then answer. The format should be: <think>your thoughts</think>"
+    "<answer>The event happens in <start time> - <end time> seconds.</answer>"
+)
+"""Asks for a thought before the answer, in the form that ``rewards.format_reward`` pays for; our own words."""
 
-Only two are confirmed: ``interleaved_timestamp`` is what TimeLens-7B was trained with, and ``native`` (nothing) is what
-Qwen3-VL and TimeLens-8B read. The paper does not print the wording of the others (``interleaved_index``, ``overlay_*``,
-and :func:`text_prefix_instruction`, which stands before the video): those sentences are this project's own. So is the
-absence of a rule that turns frame numbers into seconds: prompts of the ``*_index`` encodings leave that to the model.
-"""
+SPAN_SET_PROMPT = (
+    "Find all moments of the video that match the query '{query}'. Answer with a JSON array of [start, end] pairs in "
+    "seconds, one pair for each moment and nothing else; with an empty array if the video has none."
+)
+"""Asks for sets of spans, as the benchmarks of sets do; our own words, as theirs are not published as one text."""
+
+PROMPTS = {"grounding": GROUNDING_PROMPT, "thinking": THINKING_PROMPT, "span_set": SPAN_SET_PROMPT}
+"""The prompts that a setting ``prompt`` knows by name."""
+
+QUERY = "{query}"
 
 
 def normalize_query(query: str) -> str:
@@ -62,45 +55,55 @@ def normalize_query(query: str) -> str:
     return " ".join(query.split()).strip(".").strip()
 
 
-def grounding_prompt(query: str, encoding: str = "native") -> str:
-    """The text that asks for ``query``, to stand after the video.
+def read_prompt(setting: str) -> str:
+    """The template that a setting ``prompt`` stands for.
+
+    Args:
+        setting: a name in :data:`PROMPTS`, a text with ``{query}``, or a text file (UTF-8) that holds one. Other braces
+            are text.
+
+    Raises:
+        ValueError: none of these.
+    """
+    if setting in PROMPTS:
+        return PROMPTS[setting]
+    if QUERY in setting:
+        return setting
+    try:
+        template = Path(setting).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"prompt must be {' or '.join(PROMPTS)}, contain {QUERY}, or name a text file that does, got {setting!r}, "
+            f"which cannot be read ({getattr(error, 'strerror', None) or error})"
+        ) from error
+    if QUERY not in template:
+        raise ValueError(f"prompt must contain {QUERY}, which {setting} does not")
+    return template
+
+
+def ask(template: str, query: str) -> str:
+    """A prompt's template with its query; other braces stay as they are.
+
+    >>> ask('When? {query} As {"start": …}', "a light")
+    'When? a light As {"start": …}'
+    """
+    return template.replace(QUERY, query)
+
+
+def grounding_prompt(query: str, template: str = GROUNDING_PROMPT) -> str:
+    """The text that asks for ``query``, to stand after the video; time encodings may put a sentence before it.
 
     Args:
         query: the sentence that describes the event; normalised here, which changes nothing where it already is.
-        encoding: a key of :data:`PREAMBLES`; how the frames' times reach the model.
+        template: with ``{query}``; by default the benchmark's.
 
     Raises:
-        ValueError: unknown encoding, or nothing left of the query.
+        ValueError: nothing left of the query.
     """
-    if encoding not in PREAMBLES:
-        raise ValueError(f"unknown time encoding {encoding!r}: choose one of {', '.join(PREAMBLES)}")
     sentence = normalize_query(query)
     if not sentence:
         raise ValueError(f"the query {query!r} has no words")
-    return PREAMBLES[encoding] + GROUNDING_PROMPT.format(query=sentence)
-
-
-def text_prefix_instruction(times: Sequence[float], duration: float) -> str:
-    """The instruction that stands before the video for the ``text_prefix`` encoding: all sampling times at once.
-
-    What it says is published, its wording is not: this sentence is the project's own.
-
-    Args:
-        times: when each frame was sampled, in seconds, in order.
-        duration: length of the video in seconds.
-
-    >>> text_prefix_instruction([0.0, 0.5, 1.0], 1.5)
-    'From a video of 1.5 seconds, 3 frames were sampled at 0.0, 0.5, 1.0 seconds. '
-    """
-    if len(times) == 0:
-        raise ValueError("no sampling times: a video needs at least one frame")
-    if not all(math.isfinite(t) and t >= 0 for t in times):
-        raise ValueError(f"sampling times must be finite and at least 0 s, got {list(times)}")
-    if not (math.isfinite(duration) and duration > 0):
-        raise ValueError(f"duration must be a positive number of seconds, got {duration}")
-    noun = "frame was" if len(times) == 1 else "frames were"
-    listed = ", ".join(f"{t:.1f}" for t in times)
-    return f"From a video of {duration:.1f} seconds, {len(times)} {noun} sampled at {listed} seconds. "
+    return ask(template, sentence)
 
 
 def format_answer(spans: Sequence[SpanLike]) -> str:

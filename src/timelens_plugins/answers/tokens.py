@@ -1,293 +1,349 @@
-"""Text to tokens: times with their unit, numbers that are none, connectors, and one code for each word that matters.
+"""Text to tokens: times with their unit, joiners, and the kind of every word.
 
-Linear: one pass of one pattern, in which no two repetitions can share a character.
+One pass of one pattern splits the text; a dictionary says what each piece is. What depends on what stands around it (is
+``-5`` a negative number? does ``seconds`` belong to the number behind it?) is settled afterwards, where it occurs.
 """
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import re
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Set
+from dataclasses import dataclass, field
 
-from timelens_plugins.answers.vocabulary import CHINESE, PHRASES, PREPOSITIONS, word_code
+from timelens_plugins.answers.numbers import END_OF_VIDEO, NUMBER_LIKE, Time, read_time
+from timelens_plugins.answers.phrases import PHRASES
+from timelens_plugins.answers.vocabulary import (
+    AT_WORDS,
+    CJK_WORDS,
+    KEY_UNITS,
+    LONE_UNITS,
+    MEASURES,
+    NEUTRAL_FOLLOWERS,
+    PREPOSITIONS,
+    Kind,
+    kinds,
+    word_kind,
+)
 
-__all__ = ["END_OF_VIDEO", "UNIT_SECONDS", "Token", "Tokens", "tokenize"]
+__all__ = ["Tokens", "tokenize"]
 
-END_OF_VIDEO = float("inf")
-"""Value of ``the end of the video``, known only with the duration."""
+_LETTER = r"a-z\u00df-\u1fff"
+_CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
+_CJK_KINDS = {word: kind for kind, words in CJK_WORDS.items() for word in words.split()}
+_MARKS = {
+    **dict.fromkeys("({<", Kind.OPEN), "[": Kind.LIST, **dict.fromkeys(")}]>", Kind.CLOSE),
+    **dict.fromkeys(",;|", Kind.COMMA), **dict.fromkeys(".!?", Kind.STOP), "&": Kind.AND,
+    **dict.fromkeys("#$€£", Kind.LABEL), **dict.fromkeys("/±×", Kind.WORD), "\n": Kind.NEWLINE,
+}  # fmt: skip
 
-UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "clock": 1.0, "edge": 1.0}
+_LEXEME = re.compile(
+    r"(?: (?![-= ]))?+("  # a space that no dash needs is passed over at once
+    + "|".join(
+        (
+            rf"[{_LETTER}]++(?:[_'][{_LETTER}0-9]++)*+(?![0-9_])",
+            rf"(?=\.?[0-9])(?:{NUMBER_LIKE})",
+            r"[a-z_]++[0-9][a-z0-9_]*+",  # a name with digits
+            rf"[{_LETTER}]++(?:[_'][{_LETTER}0-9]++)*+",
+            rf"(?=[{_CJK}])(?:{'|'.join(sorted(_CJK_KINDS, key=len, reverse=True))})",
+            r" ?(?:-+>?|=+>) ?|~+|\.{2,}",
+            r"[^ ]",
+        )
+    )
+    + ")"
+)
+_PHRASES = [(re.compile(pattern), word) for _, pattern, word in PHRASES]
+_PHRASE_WORDS: defaultdict[str, set[int]] = defaultdict(set)
+for _i, _phrase in enumerate(PHRASES):
+    for _word in _phrase[0].split():
+        _PHRASE_WORDS[_word].add(_i)
+_PHRASE_WORD_SET = frozenset(_PHRASE_WORDS)
+_NAME_WITH_DIGITS = re.compile(r"[a-z_]+[0-9][a-z0-9_]*")
 
 
-@dataclass(slots=True)
-class Token:
-    """One token, written ``at`` a character of the text. Only times (code ``T``) have a value: in their unit, or in
-    seconds where no unit is written (None)."""
+class _KindOf(dict[str, str]):
+    """The kind of a piece of text, remembered: answers use few words, and looking them up is what a long one costs."""
 
-    code: str
-    text: str
-    value: float = 0.0
-    unit: str | None = None
-    decimal: bool = False
-    ordinal: bool = False
-    at: int = -1
+    def __missing__(self, lexeme: str) -> str:
+        kind = _kind_of(lexeme).value
+        if len(lexeme) <= 40:
+            if len(self) >= 50_000:
+                self.clear()
+            self[lexeme] = kind
+        return kind
+
+
+def _kind_of(lexeme: str) -> Kind:
+    if lexeme[0].isdecimal() or (lexeme[0] == "." and lexeme[1:2].isdecimal()):
+        return Kind.TIME if read_time(lexeme) else Kind.NUMBER
+    if kind := _MARKS.get(lexeme) or _CJK_KINDS.get(lexeme):
+        return kind
+    if _NAME_WITH_DIGITS.fullmatch(lexeme):
+        return Kind.LABEL if word_kind(lexeme) is Kind.LABEL else Kind.NUMBER
+    if lexeme[0].isalpha():
+        return word_kind(lexeme)
+    if lexeme == "...":
+        return Kind.DOTS
+    if lexeme[0] == "~":
+        return Kind.TILDE
+    dash = lexeme.strip()
+    if dash == "-":
+        return Kind.MINUS
+    return Kind.DASH if len(dash) > 1 and dash[0] in "-=." else Kind.SKIP
+
+
+_KIND_OF_LEXEME = _KindOf()
+_SAYS_SOMETHING = bytes(chr(code) != Kind.SKIP for code in range(256))
 
 
 @dataclass(slots=True)
 class Tokens:
-    """A tokenised text. ``codes`` has one letter for each of ``kept``; ``places`` says where those stand in
-    ``full``."""
+    """A tokenised text.
 
-    full: list[Token]
-    kept: list[Token]
-    places: list[int]
-    codes: str
+    Attributes:
+        text: the cleaned text, with phrases as the words they are read as.
+        lexemes: its pieces, without spaces.
+        all_kinds: the kind of each.
+        times: of the pieces that are times, by their place among ``lexemes``.
+        kinds: the kinds without those that say nothing; what patterns are matched against.
+        places: where each of them stands among ``lexemes``.
+    """
+
+    text: str
+    lexemes: list[str]
+    all_kinds: list[str]
+    times: dict[int, Time]
+    kinds: str = field(init=False)
+    places: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.refresh()
+
+    def refresh(self) -> None:
+        """``kinds`` and ``places`` after a change of ``all_kinds``."""
+        found = "".join(self.all_kinds)
+        self.kinds = found.replace(Kind.SKIP, "")
+        self.places = list(itertools.compress(range(len(found)), found.encode().translate(_SAYS_SOMETHING)))
+
+    def word(self, index: int) -> str:
+        """The text of kept token ``index``."""
+        return self.lexemes[self.places[index]]
+
+    def time(self, index: int) -> Time:
+        """The time that kept token ``index`` is."""
+        return self.times[self.places[index]]
 
     def follower(self, index: int) -> str:
         """The word right after kept token ``index`` on the same line, or ``""``."""
-        place = self.places[index] + 1
-        text = self.full[place].text if place < len(self.full) else ""
-        return text if text[:1].isalpha() or text == "%" else ""
+        return _word_at(self.lexemes, self.places[index] + 1)
 
     def leader(self, index: int) -> str:
         """The text of the token right before kept token ``index``, or ``""``."""
         place = self.places[index]
-        return self.full[place - 1].text if place else ""
+        return self.lexemes[place - 1].strip() if place else ""
+
+    def is_led(self, index: int) -> bool:
+        """Whether ``at`` or its like stand before kept token ``index``, with nothing but fillers between."""
+        return _is_led(self.places[index], self.lexemes, self.all_kinds)
+
+    def index_at(self, offset: int) -> int:
+        """How many kept tokens stand before a character of the text."""
+        return bisect.bisect_left(self.places, len(_LEXEME.findall(self.text[:offset])))
 
 
-_NUMBER = r"(?:[0-9]{1,9}(?:\.[0-9]++|\.(?= ?(?:-|to\b|s\b|secs?\b|seconds?\b)))?|(?<![0-9.])\.[0-9]++)"
-_SECONDS = r" ?-?(?:seconds?|secs?\b\.?|s|秒钟?|\"|(?:seco?n?|se)\Z)(?![a-z0-9])"
-_MINUTES = r"(?: ?-?(?:minutes?|mins?\b\.?)|m| ?(?:分钟?))(?![a-z])"
-_HOURS = r" ?-?(?:hours?|hrs?|h|小时)(?![a-z])"
-_MILLISECONDS = r" ?-?(?:milliseconds?|msecs?|ms(?!\. [a-z])|毫秒)(?![a-z0-9])"
-_JOIN = r" ?(?:,|and)? ?"
-_FREE = r"(?![0-9a-z_%°‰]|[.:][0-9]|/[0-9]|,[0-9]{3}|-(?!to\b|seconds?\b|secs?\b|minutes?\b)[a-z])"
-_CJK = r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]"
-_LETTER = r"a-z\u00df-\u1fff"
-_VIDEO = r"(?:of (?:the |this )?(?:entire |whole |given )?)(?:video|clip|footage|recording|film)\b"
+def _is_led(place: int, lexemes: list[str], all_kinds: list[str]) -> bool:
+    while place and all_kinds[place - 1] == Kind.SKIP and lexemes[place - 1] not in AT_WORDS:
+        place -= 1
+    return place > 0 and lexemes[place - 1] in AT_WORDS
 
-_PATTERN = re.compile(
-    "|".join(
-        (
-            r"(?P<space> +)",
-            r"(?P<newline>\n)",
-            # 1:05, 00:01:05.5, 00:00:12,500
-            r"(?P<clock>(?:(?P<ch>[0-9]{1,3}):)?(?P<cm>[0-9]{1,3}):(?P<cs>[0-5][0-9](?:\.[0-9]++|,[0-9]{3}(?![0-9:]))?)"
-            r"(?![0-9]|:[0-9]|\.[0-9])(?: ?(?:seconds?|secs?|s|minutes?|mins?|m)\b)?(?P<day> ?[ap]\.?m\b\.?)?)",
-            # 1m5s, 1 min 5 sec, 1 hour and 2 minutes, 1'05", 1分5秒
-            rf"(?P<hms>(?:(?P<hh>[0-9]{{1,3}}){_HOURS}{_JOIN})?(?P<hm>[0-9]{{1,4}})(?:{_MINUTES}|'(?=[0-9]{{2}}))"
-            rf"(?:{_JOIN}(?P<hs>[0-5]?[0-9](?:\.[0-9]++)?){_SECONDS}|(?P<hs2>[0-5]?[0-9](?:\.[0-9]++)?){_FREE}))",
-            rf"(?P<hours>(?P<ah>[0-9]{{1,3}}){_HOURS}{_JOIN}(?P<am>[0-9]{{1,2}}){_MINUTES}(?![0-9]))",
-            # dates, versions, fractions, decades, chains: 2023-10-12, 1.2.3, 3/4, 1990s, 1-2-3
-            rf"(?P<chain>{_NUMBER}(?:-{_NUMBER}){{2,}}+(?:{_SECONDS})?|[0-9]++(?:\.[0-9]++){{2,}}+|[0-9]++(?:/[0-9]++)++"
-            r"|(?:1[89]|20)[0-9]0s(?![a-z0-9]))",
-            r"(?P<comma>[0-9]{1,4}(?:,[0-9]{1,3}){1,4}+(?:\.[0-9]++)?(?![0-9]))",
-            rf"(?P<number>(?P<n>{_NUMBER})(?:(?P<th>st|nd|rd|th)(?![a-z]))?"
-            rf"(?:(?P<s>{_SECONDS})|(?P<ms>{_MILLISECONDS})|(?P<min>{_MINUTES})(?![0-9])|(?P<h>{_HOURS})(?![0-9])|{_FREE}))",
-            r"(?P<junk>[0-9][0-9a-z_]*+(?:[.:/'-][0-9a-z_]++)*+[%°‰]?)",
-            r"(?P<mixed>[a-z_]++[0-9][a-z0-9_]*+)",
-            rf"(?P<end>(?:the )?(?:very )?end {_VIDEO}|the (?:very )?end(?= ?(?:[.,;)\n]|$))"
-            r"|the (?:video|clip)'s end\b)",
-            rf"(?P<start>(?:the )?(?:very )?(?:beginning|start) {_VIDEO}"
-            r"|the (?:very )?(?:beginning|start)(?= (?:to|until|till|through|and)\b))",
-            *(rf"(?P<phrase{i}>(?:{words})(?![{_LETTER}]))" for i, (words, _) in enumerate(PHRASES)),
-            rf"(?P<word>[{_LETTER}]++(?:[_'][{_LETTER}0-9]++)*+)",
-            rf"(?P<chinese>{'|'.join(sorted(CHINESE, key=len, reverse=True))}|{_CJK})",
-            r"(?P<dash>-+>?|=+>|~+|\.{2,})",
-            r"(?P<mark>.)",
-        )
-    )
-)
 
-_MARKS = {
-    "(": "(", "{": "(", "<": "(", "[": "[", ")": ")", "}": ")", "]": ")", ">": ")", ",": "C", ";": "C", "|": "C",
-    "/": "w", ".": ".", "!": ".", "?": ".", "&": "A", "#": "X", "±": "w", "$": "X", "€": "X", "£": "X", "×": "w",
-}  # fmt: skip
-
-_LONE_UNITS = {
-    "seconds": "s", "second": "s", "secs": "s", "sec": "s", "秒": "s", "minutes": "min", "minute": "min", "mins": "min",
-    "min": "min", "ms": "ms", "milliseconds": "ms",
-}  # fmt: skip
-_KEY_UNITS = {"s": "s", "sec": "s", "secs": "s", "second": "s", "seconds": "s", "ms": "ms", "msec": "ms", "min": "min"}
-_LABELLED = re.compile(r"X[FB]?[(\[]?T(?:[DOAC]T)*")
-_FRAME_TIME = re.compile(r"XJ\((?P<time>T)\)")
-_INDEXED = re.compile(r"[YewV]T(?=DT[DO]T)")
+def _word_at(lexemes: list[str], place: int) -> str:
+    text = lexemes[place] if place < len(lexemes) else ""
+    return text if text[:1].isalpha() or text == "%" else ""  # a dash alone has spaces around it
 
 
 def tokenize(text: str) -> Tokens:
     """The tokens of a cleaned text."""
-    full = _scan(text)
-    tokens = _keep(full)
-    _drop_labelled(tokens)
-    return _keep(full)
+    lexemes = _LEXEME.findall(text)
+    if held := _PHRASE_WORD_SET.intersection(lexemes):
+        plain = _read_phrases(text, held)
+        if plain != text:
+            text, lexemes = plain, _LEXEME.findall(plain)
+    found = "".join(map(_KIND_OF_LEXEME.__getitem__, lexemes))
+    all_kinds = list(found)
+    places = [match.start() for match in _TIME.finditer(found)]
+    times = {i: time for i in places if (time := read_time(lexemes[i]))}
+    for unsettled in _UNSETTLED.finditer(found):
+        _settle(unsettled.start(), lexemes, all_kinds, times)
+    if "_" in text:
+        for i, lexeme in enumerate(lexemes):
+            if "_" in lexeme and (unit := KEY_UNITS.get(lexeme.rpartition("_")[2])):
+                _unit_before_number(unit, i, all_kinds, times)
+    _settle_counts(lexemes, all_kinds, times)
+    tokens = Tokens(text, lexemes, all_kinds, times)
+    if times:
+        _settle_labels(tokens)
+    return tokens
 
 
-def _keep(full: list[Token]) -> Tokens:
-    places = [i for i, token in enumerate(full) if token.code != "_"]
-    kept = [full[i] for i in places]
-    return Tokens(full, kept, places, "".join(token.code for token in kept))
+def _read_phrases(text: str, words: Set[str]) -> str:
+    """``text`` with phrases as the words they are read as; only those that hold one of ``words`` are looked for."""
+    for i in sorted(set().union(*map(_PHRASE_WORDS.__getitem__, words))):
+        pattern, word = _PHRASES[i]
+        text = pattern.sub(word, text)
+    return text
 
 
-def _scan(text: str) -> list[Token]:
-    full: list[Token] = []
-    codes = ["n"]  # of the tokens that have one
-    pending: str | None = None  # unit written before the number: "second 5", "start_ms": 5000
-    decimal_comma = False
-    position = 0
-    match = _PATTERN.match
-    while found := match(text, position):
-        kind, lexeme, position = str(found.lastgroup), found.group(), found.end()
-        if kind == "space":
-            continue
-        if kind in ("number", "clock", "hms", "hours"):
-            token = _time(found, kind)
-            if token.code == "T":
-                token.unit = token.unit or pending
-                pending = None
-        elif kind == "comma":
-            token, position, decimal_comma = _comma_number(text, found, codes, decimal_comma)
-        elif kind == "word":
-            token = Token(word_code(lexeme), lexeme)
-            unit = _LONE_UNITS.get(lexeme) or (_KEY_UNITS.get(lexeme.rpartition("_")[2]) if "_" in lexeme else None)
-            if unit and lexeme in _LONE_UNITS and codes[-1] == ")" and len(codes) > 1:
-                _unit_after_bracket(full, unit)
-            elif unit:
-                pending = unit
-            elif token.code not in "_S":
-                pending = None
-        elif kind == "mark":
-            token = Token(_MARKS.get(lexeme, "_"), lexeme)
-            if token.code in "C.":
-                pending = None
-        elif kind == "dash":
-            token, position = _dash(text, found, codes)
-        elif kind in ("end", "start"):
-            token = _edge(kind, lexeme, codes)
-        elif kind == "newline":
-            token, pending = Token("n", "\n"), None
-        elif kind == "chinese":
-            token = Token(CHINESE.get(lexeme, "w"), lexeme)
-        elif kind.startswith("phrase"):
-            token = Token(PHRASES[int(kind[6:])][1], lexeme)
-        elif kind == "mixed":
-            token = Token("X" if word_code(lexeme) == "X" else "J", lexeme)
-        else:
-            token = Token("J", lexeme)
-        if token.code == "T" and full and full[-1].text == "-" and full[-1].code == "_":
-            token.value = -token.value
-        token.at = found.start()
-        full.append(token)
-        if token.code != "_":
-            codes.append(token.code)
-    return full
+_TIME = re.compile(kinds("time"))
+_UNSETTLED = re.compile(kinds("[unit minus tilde dots first final]"))
+_AFTER_UNIT = re.compile(kinds("[skip unit start open list close dash minus tilde number]* time"))
+_NUMBERS = frozenset((Kind.TIME, Kind.NUMBER))
 
 
-def _float(digits: str) -> float:
-    """The number; digits beyond the precision of a float are not read, so that a long fraction costs nothing."""
-    return float(digits[:24])
+def _before(place: int, all_kinds: list[str]) -> str:
+    """The kind of the last token before ``place`` that says something; a text begins as a line does."""
+    while place and all_kinds[place - 1] == Kind.SKIP:
+        place -= 1
+    return all_kinds[place - 1] if place else Kind.NEWLINE
 
 
-def _time(found: re.Match[str], kind: str) -> Token:
-    text = found.group()
-    if kind == "clock":
-        if found["day"]:
-            return Token("J", text)
-        seconds = _float(found["cs"].replace(",", ".")) + 60 * int(found["cm"]) + 3600 * int(found["ch"] or 0)
-        return Token("T", text, seconds, "clock", True)
-    if kind == "hms":
-        seconds = _float(found["hs"] or found["hs2"]) + 60 * int(found["hm"]) + 3600 * int(found["hh"] or 0)
-        return Token("T", text, seconds, "clock", True)
-    if kind == "hours":
-        return Token("T", text, 3600.0 * int(found["ah"]) + 60 * int(found["am"]), "clock", True)
-    unit = next((unit for unit in ("s", "ms", "min", "h") if found[unit]), None)
-    return Token("T", text, _float(found["n"]), unit, "." in found["n"], bool(found["th"]))
+def _settle(i: int, lexemes: list[str], all_kinds: list[str], times: dict[int, Time]) -> None:
+    """Settles the kind of a token that depends on what stands around it."""
+    kind, lexeme, before = all_kinds[i], lexemes[i], _before(i, all_kinds)
+    settled = Kind.SKIP
+    if kind == Kind.UNIT:  # "second 5", "seconds: 5 - 9", "[3, 7] minutes"
+        give = _unit_after_bracket if before == Kind.CLOSE else _unit_before_number
+        give(LONE_UNITS[lexeme.removesuffix("'s")], i, all_kinds, times)
+    elif kind == Kind.MINUS:  # a connector; or the sign of a negative number
+        tight = lexeme[-1] == "-" and i + 1 < len(lexemes) and all_kinds[i + 1] in _NUMBERS
+        glued = lexeme[0] == "-" and i > 0 and lexemes[i - 1][-1].isalnum()
+        if before in (*_NUMBERS, Kind.CLOSE) or glued or not tight:
+            settled = Kind.DASH
+        elif number := times.get(i + 1):
+            times[i + 1] = number._replace(value=-number.value)
+    elif kind == Kind.TILDE:  # "5 ~ 9"; or "about"
+        settled = Kind.DASH if before in (Kind.TIME, Kind.CLOSE) else Kind.SKIP
+    elif kind == Kind.DOTS:
+        settled = Kind.DASH if before == Kind.TIME else Kind.STOP
+    elif kind == Kind.FINAL:  # where a time is expected; words elsewhere
+        joins = before in (Kind.DASH, Kind.TO, Kind.END) or (before == Kind.AND and Kind.BETWEEN in all_kinds[:i])
+        joins = joins or (before == Kind.COMMA and all_kinds[i + 1 : i + 2] == [Kind.CLOSE])
+        settled = Kind.TIME if joins else Kind.WORD
+        stated = all_kinds[i + 1 : i + 4] == [Kind.OPEN, Kind.TIME, Kind.CLOSE]  # "the end of the video (70.0 s)"
+        times[i] = times[i + 2] if stated else Time(END_OF_VIDEO, "edge")
+    elif kind == Kind.FIRST:
+        joined = all_kinds[i + 1 : i + 2] in ([Kind.TO], [Kind.DASH])
+        settled = Kind.TIME if joined or before in (Kind.FROM, Kind.BETWEEN) else Kind.WORD
+        times[i] = Time(0.0, "edge")
+    all_kinds[i] = settled
 
 
-_AFTER_DECIMAL = re.compile(rf"(?P<unit>{_SECONDS})|(?= ?(?:-|~|to\b|until\b|and\b|到|至))")
+def _unit_before_number(unit: str, place: int, all_kinds: list[str], times: dict[int, Time]) -> None:
+    found = _AFTER_UNIT.match("".join(all_kinds[place + 1 : place + 9]))
+    number = place + found.end() if found else place
+    if number in times and times[number].unit is None:
+        times[number] = times[number]._replace(unit=unit)
 
 
-def _comma_number(text: str, found: re.Match[str], codes: list[str], decimal_comma: bool) -> tuple[Token, int, bool]:
-    """A number with commas in it, three ways: ``[3,5]`` is a pair, ``1,234.5`` has thousands, ``3,5 - 4,5`` decimals.
-
-    After a dash (``0-5,10-15``) the comma separates two spans, unless the first number had a decimal comma too. Alone,
-    ``3,5`` is one number. Returns the token, where to read on, and whether the number had a decimal comma.
-    """
-    lexeme, end = found.group(), found.end()
-    first, _, rest = lexeme.partition(",")
-    joined = codes[-1] in "DOA"
-    closed = text[end : end + 1] in (")", "]", "") or text[end : end + 2] in (" )", " ]")
-    in_bracket = codes[-1] in "([" and (closed or text[end : end + 1] == ",")
-    after = _AFTER_DECIMAL.match(text, end)
-    unit = "s" if after and after["unit"] else None
-    read_to = after.end() if after else end
-    if in_bracket or (codes[-1] in "([" and unit and text[read_to : read_to + 1] in (")", "]")):
-        return Token("T", first, _float(first)), found.start() + len(first), False
-    if re.fullmatch(r"[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?", lexeme) and not (joined and after and not unit):
-        return Token("T", lexeme, _float(lexeme.replace(",", "")), unit, True), read_to, False
-    if rest.isdigit() and len(rest) <= 3 and ((after and not joined) or (joined and decimal_comma)):
-        return Token("T", lexeme, _float(f"{first}.{rest}"), unit, True), read_to, True
-    if rest.isdigit() and not joined:
-        return Token("J", lexeme), end, False
-    return Token("T", first, _float(first)), found.start() + len(first), False
-
-
-def _unit_after_bracket(full: list[Token], unit: str) -> None:
-    """Gives the unit of ``[3, 7] minutes`` to the numbers in the bracket."""
-    for token in reversed(full[-8:]):
-        if token.code == "T" and token.unit is None:
-            token.unit = unit
-        elif token.code in "([":
+def _unit_after_bracket(unit: str, place: int, all_kinds: list[str], times: dict[int, Time]) -> None:
+    for i in range(place - 1, max(-1, place - 9), -1):
+        if all_kinds[i] in (Kind.OPEN, Kind.LIST):
             return
+        if all_kinds[i] == Kind.TIME and times[i].unit is None:
+            times[i] = times[i]._replace(unit=unit)
 
 
-def _dash(text: str, found: re.Match[str], codes: list[str]) -> tuple[Token, int]:
-    """A connector; or the sign of a negative number; or nothing where it opens a line, a bracket or a ``~5``."""
-    lexeme, start, end = found.group(), found.start(), found.end()
-    if lexeme == "..." and codes[-1] != "T":
-        return Token(".", lexeme), end
-    if lexeme[0] == "~" and codes[-1] != "T":
-        return Token("_", "about"), end
-    digit = text[end : end + 1].isdigit() or (text[end : end + 1] == "." and text[end + 1 : end + 2].isdigit())
-    if lexeme == "-" and digit and codes[-1] not in "TJ)" and (start == 0 or not text[start - 1].isalnum()):
-        return Token("_", "-"), end
-    return Token("D", lexeme), end
+_COUNTED = (Kind.WORD, Kind.LABEL, Kind.PART, Kind.EVENT, Kind.VIDEO, Kind.ANSWER)
+_BEFORE_RANGE = frozenset(kinds("time dash to from between"))
+_BEFORE_COUNT = frozenset(kinds("word stop newline comma open part video start not for event"))
+_AFTER_TIME = re.compile(kinds("(?: time skip* | between [^time]*) and skip* $"))
+_VIDEO_NOUNS = frozenset(("video", "clip", "footage", "recording", "film", "long"))
 
 
-def _edge(kind: str, text: str, codes: list[str]) -> Token:
-    """The start or end of the video where a time is expected (``from 5 s to the end``), words elsewhere."""
-    if kind == "start":
-        return Token("T", text, 0.0, "edge") if codes[-1] in "FB" else Token("w", text)
-    return Token("T", text, END_OF_VIDEO, "edge") if codes[-1] in "DO" else Token("w", text)
+def _settle_counts(lexemes: list[str], all_kinds: list[str], times: dict[int, Time]) -> None:
+    """``2 people talk for 31 s``, ``the 96 frame video``, ``at 2 fps``: a number with what it counts is a word.
+
+    Not inside of a range (``2 - 3 cups``), which may be one of times for what is known here.
+    """
+    for i, time in times.items():
+        word = _word_at(lexemes, i + 1)
+        if not word or (time.unit and word != "of" and word not in _VIDEO_NOUNS):
+            continue
+        before = _before(i, all_kinds)
+        if before == Kind.AND and not _AFTER_TIME.search("".join(all_kinds[max(0, i - 9) : i])):
+            before = Kind.COMMA.value  # "1 woman and 3 men"
+        if before in _BEFORE_RANGE or (i and all_kinds[i - 1] in (Kind.LABEL, Kind.PART)):
+            continue
+        if time.unit is not None:
+            noun = _word_at(lexemes, i + 2) if word == "of" else word
+            if noun in _VIDEO_NOUNS and time.unit not in ("clock", "edge"):  # "a 31 second clip", "31 seconds of video"
+                all_kinds[i] = Kind.WORD
+        elif word in MEASURES or (
+            not time.decimal
+            and all_kinds[i + 1] in _COUNTED
+            and word not in NEUTRAL_FOLLOWERS
+            and before in _BEFORE_COUNT
+            and not _is_led(i, lexemes, all_kinds)
+        ):
+            all_kinds[i] = Kind.WORD
 
 
-def _drop_labelled(tokens: Tokens) -> None:
+_NUMBERED = re.compile(kinds("label [from between]? [open list]? time (?:[dash to and comma] time)*"))
+_TITLES = kinds("end comma")
+_FRAME_TIME = re.compile(kinds("label number open time close"))
+_INDEXED = re.compile(kinds("[part event word video] time (?=dash time [dash to] time)"))
+_VIDEO = re.compile(kinds("video [start end]?"))
+_HEADED = re.compile(kinds("[part event video] time"))
+
+
+def _settle_labels(tokens: Tokens) -> None:
     """Takes numbers that a word labels as something else (``frame 10``, ``Event 1 -``) out of the times.
 
     And the ends of the video itself (``the video ends at``) out of the ends.
     """
-    kept, full, places = tokens.kept, tokens.full, tokens.places
-    for found in _LABELLED.finditer(tokens.codes):
-        numbers = [kept[i] for i in range(*found.span()) if kept[i].code == "T"]
-        is_verb = tokens.codes[found.start() + 1] in "FB" and not kept[found.start()].text.startswith("frame")
-        if numbers[-1].unit is None and not is_verb:  # "frames from 10 to 20", but "he steps from 10 to 20"
+    all_kinds, places, lexemes, kept = tokens.all_kinds, tokens.places, tokens.lexemes, tokens.kinds
+    before = list(all_kinds)
+    for found in _NUMBERED.finditer(kept):
+        is_frame = tokens.word(found.start()).startswith("frame")
+        if not is_frame and kept[found.start() + 1] in (Kind.FROM, Kind.BETWEEN):
+            continue  # "he steps from 10 to 20", not "frames from 10 to 20"
+        if kept.endswith(_TITLES, 0, found.start()):
+            continue  # "start, end, score: 3.2, 7.9, 0.83"
+        end, whole = found.start(), False
+        for group in found[0].split(Kind.COMMA):  # "frames 100 to 200, 12 to 15 s"
+            numbers = [places[end + i] for i, kind in enumerate(group) if kind == Kind.TIME]
+            last = tokens.times[numbers[-1]]
+            if last.unit or (whole and last.decimal and len(numbers) > 1):
+                break
+            end, whole = end + len(group) + 1, not last.decimal
             for number in numbers:
-                number.code = "J" if number.unit is None else "T"
-    for found in _FRAME_TIME.finditer("".join(token.code for token in kept)):
-        for i in (*range(found.start(), found.start("time")), found.end() - 1):
-            kept[i].code = "_"
-    for found in _INDEXED.finditer(tokens.codes):
-        number = kept[found.end() - 1]
-        if number.unit is None and not number.decimal:
-            number.code = "J"
-    for i, token in enumerate(kept):
-        if token.code == "V":
-            before = places[i] - 1
-            while before >= 0 and full[before].text in ("the", "this", "given", "a"):
-                before -= 1
-            if before >= 0 and full[before].text in PREPOSITIONS:
-                token.code = "w"
-            elif i + 1 < len(kept) and kept[i + 1].code in "SE":
-                kept[i + 1].code = "w"
-        elif token.code == "T" and token.unit is None and not token.decimal and i and kept[i - 1].code in "YeV":
-            after = places[i] + 1
-            if after < len(full) and full[after].text in (":", ")"):
-                token.code = "J"
+                if tokens.times[number].unit is None:
+                    all_kinds[number] = Kind.NUMBER
+    framed = Kind.LABEL in kept and Kind.OPEN in kept
+    for found in _FRAME_TIME.finditer("".join([all_kinds[i] for i in places])) if framed else ():
+        start, end = found.span()
+        for i in (start, start + 1, start + 2, end - 1):
+            all_kinds[places[i]] = Kind.SKIP
+    for found in _INDEXED.finditer(kept):
+        number = places[found.end() - 1]
+        if tokens.times[number].unit is None and not tokens.times[number].decimal:
+            all_kinds[number] = Kind.NUMBER
+    for found in _VIDEO.finditer(kept):  # the subject, or "in the video"
+        place = places[found.start()]
+        leader = place - 1
+        while leader >= 0 and lexemes[leader] in ("the", "this", "given", "a"):
+            leader -= 1
+        if leader >= 0 and lexemes[leader] in PREPOSITIONS:
+            all_kinds[place] = Kind.WORD
+        elif found.end() - found.start() > 1:
+            all_kinds[places[found.end() - 1]] = Kind.WORD
+    for found in _HEADED.finditer(kept):  # "Event 1:"
+        place = places[found.end() - 1]
+        time = tokens.times[place]
+        follows = lexemes[place + 1] if place + 1 < len(lexemes) else ""
+        if time.unit is None and not time.decimal and follows in (":", ")", "("):
+            all_kinds[place] = Kind.NUMBER
+    if all_kinds != before:
+        tokens.refresh()

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias, get_args
 
 from timelens_plugins.answers import normalize_query
 from timelens_plugins.spans import Span
+from timelens_plugins.suffixes import VIDEO_SUFFIXES
 
-__all__ = ["Joined", "Sample", "Status", "drop_duplicates", "join_annotations", "video_name"]
+__all__ = [
+    "Joined",
+    "Sample",
+    "Status",
+    "Window",
+    "differing_duplicates",
+    "drop_duplicates",
+    "join_annotations",
+    "video_name",
+]
 
 Status: TypeAlias = Literal["parsed", "unparsed", "missing"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
-Key: TypeAlias = tuple[str, str, tuple[Span, ...]]
-
-VIDEO_EXTENSIONS = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv"})
+Window: TypeAlias = tuple[float, float]
+Key: TypeAlias = tuple[str, str, tuple[Span, ...], tuple[float, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +37,16 @@ class Sample:
         video: name of the video; samples of one video are one cluster of the confidence intervals.
         query: the text query.
         target: the annotated spans, in seconds. Where there are several (QVHighlights), any one of them is a right
-            answer: the best IoU over them counts.
+            answer: the best IoU over them counts. None at all where the event is not in the video.
         predicted: the first span of the answer, in seconds; None unless ``status`` is ``"parsed"``.
         status: ``"parsed"``; ``"unparsed"``: answered without a readable span; ``"missing"``: no answer at all.
         subset: the part of a benchmark the annotation belongs to; ``""`` where there are no parts.
         duration: length of the clip in seconds, where known.
         answer: the text of the model, where known.
+        failure: why an unparsed answer holds no span, as :class:`~timelens_plugins.answers.AnswerStatus` calls it
+            (``"swapped"``, ``"denied"``); ``""`` where that is not known, and for every other status.
+        window: of a longer video, in seconds of the file, where the annotation is about one, from whose start spans
+            count; else None.
     """
 
     video: str
@@ -45,12 +57,13 @@ class Sample:
     subset: str = ""
     duration: float | None = None
     answer: str | None = None
+    failure: str = ""
+    window: Window | None = None
+    _key: tuple[str, Key] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
             raise ValueError(f"{self.describe()}: status must be one of {', '.join(STATUSES)}, got {self.status!r}")
-        if not self.target:
-            raise ValueError(f"{self.describe()}: a sample needs at least one target span")
         if (self.predicted is None) == (self.status == "parsed"):
             raise ValueError(f"{self.describe()}: status {self.status!r} does not go with prediction {self.predicted}")
 
@@ -61,26 +74,44 @@ class Sample:
 
     @property
     def key(self) -> tuple[str, Key]:
-        """Equal for exact duplicates: same subset, video, query (normalised as by the official loader) and spans."""
-        return self.subset, (self.video, normalize_query(self.query), self.target)
+        """Equal for exact duplicates: same subset, video, window, query (normalised as by the official loader) and
+        spans."""
+        if self._key is None:  # asked for many times in a report
+            key = self.video, normalize_query(self.query), self.target, self.window or ()
+            object.__setattr__(self, "_key", (self.subset, key))
+        assert self._key is not None
+        return self._key
 
     def describe(self) -> str:
-        """Video, query and spans in a few words, for messages."""
+        """Video, window, query and spans in a few words, for messages."""
         spans = ", ".join(f"[{start:g}, {end:g}]" for start, end in self.target)
-        return f"video {self.video!r}, query {self.query!r}, span {spans}"
+        window = "" if self.window is None else f" from {self.window[0]:g} to {self.window[1]:g} s"
+        return f"video {self.video!r}{window}, query {self.query!r}, {f'span {spans}' if spans else 'no span'}"
 
 
 def drop_duplicates(samples: Iterable[Sample]) -> list[Sample]:
-    """Every video + query + span once, in order of first appearance.
+    """Every video (or window of one) + query + span once, in order of first appearance.
 
     Of several answers to one key the last counts, as in a dictionary of results; a missing one never replaces another.
     """
+    return list(_by_key(samples).values())
+
+
+def _by_key(samples: Iterable[Sample]) -> dict[tuple[str, Key], Sample]:
     kept: dict[tuple[str, Key], Sample] = {}
     for sample in samples:
         key = sample.key
         if sample.status != "missing" or key not in kept:
             kept[key] = sample
-    return list(kept.values())
+    return kept
+
+
+def differing_duplicates(samples: Sequence[Sample]) -> int:
+    """How many answered samples predict something else than the one of their key that counts."""
+    kept = _by_key(samples)
+    if len(kept) == len(samples):
+        return 0
+    return sum(sample.predicted != kept[sample.key].predicted for sample in samples if sample.status != "missing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,22 +131,27 @@ class Joined:
 def join_annotations(annotations: Sequence[Sample], results: Sequence[Sample]) -> Joined:
     """Give every annotation its answer; one without an answer stays ``"missing"``.
 
-    Videos are matched by file name without folder and extension, queries after normalisation, spans exactly.
+    Videos are matched by file name without folder and extension, queries after normalisation, spans and windows
+    exactly. Results that state no window are given to those of a video in order, where there is one for each.
 
     Args:
         annotations: samples with status ``"missing"``; their video, query, target, subset and duration are kept.
         results: samples as read from a result file; their prediction, status and answer are taken over.
 
     Raises:
-        ValueError: results that belong to no annotation, or more results for one annotation than there are annotations.
+        ValueError: results that belong to no annotation, more results for one annotation than there are annotations, or
+            fewer that do not say which window they are about.
     """
+    windows = any(result.window is not None for result in results)
     answers: dict[Key, list[Sample]] = defaultdict(list)
     for result in results:
-        answers[_match_key(result)].append(result)
+        answers[_match_key(result, windows)].append(result)
+    if not windows:
+        _refuse_unknown_windows(annotations, answers)
     used: dict[Key, int] = defaultdict(int)
     samples, repeated = [], 0
     for annotation in annotations:
-        key = _match_key(annotation)
+        key = _match_key(annotation, windows)
         given = answers.get(key)
         if not given:
             samples.append(annotation)
@@ -123,23 +159,47 @@ def join_annotations(annotations: Sequence[Sample], results: Sequence[Sample]) -
         repeated += used[key] >= len(given)
         result = given[min(used[key], len(given) - 1)]
         used[key] += 1
-        samples.append(replace(annotation, predicted=result.predicted, status=result.status, answer=result.answer))
-    _refuse_leftovers(annotations, answers, used)
+        samples.append(
+            replace(
+                annotation,
+                predicted=result.predicted,
+                status=result.status,
+                answer=result.answer,
+                failure=result.failure,
+            )
+        )
+    _refuse_leftovers(annotations, answers, used, windows)
     return Joined(samples, repeated)
 
 
-def _refuse_leftovers(annotations: Sequence[Sample], answers: dict[Key, list[Sample]], used: dict[Key, int]) -> None:
+def _refuse_unknown_windows(annotations: Sequence[Sample], answers: Mapping[Key, Sequence[Sample]]) -> None:
+    """An answer that is missing would leave the others with the wrong window."""
+    alike: dict[Key, list[Sample]] = defaultdict(list)
+    for annotation in annotations:
+        alike[_match_key(annotation, False)].append(annotation)
+    for key, held in alike.items():
+        given = len(answers.get(key, ()))
+        if 0 < given < len(held) and len({annotation.window for annotation in held}) > 1:
+            raise ValueError(
+                f"{given} results for {len(held)} annotations that differ in their windows alone, which the results do "
+                f"not state, first {held[0].describe()}: evaluate again, as samples state them now"
+            )
+
+
+def _refuse_leftovers(
+    annotations: Sequence[Sample], answers: dict[Key, list[Sample]], used: dict[Key, int], windows: bool
+) -> None:
     left = [sample for key, given in answers.items() for sample in given[used.get(key, 0) :]]
     if not left:
         return
     first = left[0]
-    key = _match_key(first)
+    key = _match_key(first, windows)
     message = (
         f"{len(left)} of {sum(map(len, answers.values()))} results belong to no annotation, first {first.describe()}"
     )
     if key in used:
         message += f": {len(answers[key])} results for {used[key]} annotation(s); was a file written twice?"
-    elif twins := [a for a in annotations if _match_key(a)[:2] == key[:2]]:
+    elif twins := [a for a in annotations if _match_key(a, windows)[:2] == key[:2]]:
         message += f": annotated as {twins[0].describe()}; were the results made from other annotations?"
     else:
         message += ": give the annotations the results were made from"
@@ -148,9 +208,11 @@ def _refuse_leftovers(annotations: Sequence[Sample], answers: dict[Key, list[Sam
 
 def video_name(video: str) -> str:
     """File name of a video without folder and extension: what annotations and results made on other machines share."""
-    path = PurePosixPath(video)
-    return path.stem if path.suffix.lower() in VIDEO_EXTENSIONS else path.name
+    name = video.rstrip("/").rpartition("/")[2]
+    stem, _, extension = name.rpartition(".")
+    return stem if stem and f".{extension.lower()}" in VIDEO_SUFFIXES else name
 
 
-def _match_key(sample: Sample) -> Key:
-    return video_name(sample.video), normalize_query(sample.query), sample.target
+def _match_key(sample: Sample, windows: bool) -> Key:
+    window = sample.window or () if windows else ()
+    return video_name(sample.video), normalize_query(sample.query), sample.target, window

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +12,19 @@ from numpy.typing import NDArray
 
 from timelens_plugins.metrics.intervals import Interval, average_interval, cluster_numbers, clustered_interval
 from timelens_plugins.metrics.readings import Reading, check_reading, reading_ious
-from timelens_plugins.metrics.samples import Sample, drop_duplicates
+from timelens_plugins.metrics.samples import Sample, differing_duplicates, drop_duplicates
 
-__all__ = ["MIOU", "THRESHOLDS", "Difference", "Scores", "average", "evaluate", "paired_difference", "recall_name"]
+__all__ = [
+    "MIOU",
+    "THRESHOLDS",
+    "Difference",
+    "Scores",
+    "average",
+    "count_failures",
+    "evaluate",
+    "paired_difference",
+    "recall_name",
+]
 
 THRESHOLDS = (0.3, 0.5, 0.7)
 MIOU = "mIoU"
@@ -36,7 +47,8 @@ class Scores:
         miou: mean IoU, 0 for what is not parsed or missing.
         intervals: confidence interval per metric name (``"R1@0.3"``, …, ``"mIoU"``), clustered by video; None where
             there is only one video.
-        parse_failures: answers without a readable span.
+        parse_failures: answers without a span.
+        failures: how many of them for which reason, as :attr:`Sample.failure` names it (``"unparsed"`` where unknown).
         missing: annotations without an answer.
         duplicates_dropped: samples left out because they repeat video, query and span (official reading only).
         duplicates_differing: dropped samples whose prediction was not that of the one counted.
@@ -50,10 +62,16 @@ class Scores:
     miou: float
     intervals: Mapping[str, Interval | None]
     parse_failures: int
+    failures: Mapping[str, int]
     missing: int
     duplicates_dropped: int
     duplicates_differing: int
     confidence: float
+
+    @property
+    def reasons(self) -> str:
+        """``failures`` in words: ``2 denied, 1 swapped``."""
+        return ", ".join(f"{count} {reason}" for reason, count in self.failures.items())
 
 
 def evaluate(
@@ -69,18 +87,13 @@ def evaluate(
     with ``IoU >= threshold``, and the best of several target spans counts.
 
     Raises:
-        ValueError: no samples, an unknown reading, a threshold outside 0..1.
+        ValueError: no samples, one without a target span, an unknown reading, a threshold outside 0..1.
     """
     chosen = check_reading(reading)
     _check_thresholds(thresholds)
     if not samples:
         raise ValueError("there are no samples to score")
-    counted, differing = list(samples), 0
-    if chosen == "official":
-        counted = drop_duplicates(samples)
-    if len(counted) < len(samples):
-        kept = {sample.key: sample.predicted for sample in counted}
-        differing = sum(sample.predicted != kept[sample.key] for sample in samples if sample.status != "missing")
+    counted = drop_duplicates(samples) if chosen == "official" else list(samples)
     clusters = cluster_numbers([sample.cluster for sample in counted])
     columns = _columns(reading_ious(counted, chosen), thresholds)
     return Scores(
@@ -91,11 +104,17 @@ def evaluate(
         miou=float(columns[MIOU].mean()),
         intervals={name: clustered_interval(x, clusters, confidence=confidence) for name, x in columns.items()},
         parse_failures=sum(sample.status == "unparsed" for sample in counted),
+        failures=count_failures(counted),
         missing=sum(sample.status == "missing" for sample in counted),
         duplicates_dropped=len(samples) - len(counted),
-        duplicates_differing=differing,
+        duplicates_differing=differing_duplicates(samples) if len(counted) < len(samples) else 0,
         confidence=confidence,
     )
+
+
+def count_failures(samples: Iterable[Sample]) -> dict[str, int]:
+    """How many answers hold no span, by reason."""
+    return dict(sorted(Counter(s.failure or s.status for s in samples if s.status == "unparsed").items()))
 
 
 def _check_thresholds(thresholds: Sequence[float]) -> None:
@@ -130,6 +149,7 @@ def average(scores: Sequence[Scores]) -> Scores:
         miou=math.fsum(means[MIOU]) / len(scores),
         intervals={name: average_interval(m, [s.intervals[name] for s in scores]) for name, m in means.items()},
         parse_failures=sum(s.parse_failures for s in scores),
+        failures=dict(sorted(sum((Counter(s.failures) for s in scores), Counter()).items())),
         missing=sum(s.missing for s in scores),
         duplicates_dropped=sum(s.duplicates_dropped for s in scores),
         duplicates_differing=sum(s.duplicates_differing for s in scores),

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
-__all__ = ["AnnotationError", "Fault"]
+__all__ = ["BY_VALIDATE", "SKIP", "AnnotationError", "Fault", "skipped_by"]
+
+SKIP = "load with on_error='skip'"
+"""What leaves an annotation out, to who calls ``load_moments``; elsewhere :func:`skipped_by` says what does."""
+
+BY_VALIDATE = "write a copy without it by timelens validate FILE --fix OUT"
+"""What leaves it out where all annotations of a file count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +25,18 @@ class Fault:
     reason: str
     remedy: str
 
-    def __str__(self) -> str:
+    @property
+    def place(self) -> str:
+        """File, row and field."""
         place = [self.file, self.row, f"field {self.field!r}" if self.field else None]
-        return f"{': '.join(p for p in place if p)}: {self.reason}; {self.remedy}"
+        return ": ".join(p for p in place if p)
+
+    def left_out(self) -> str:
+        """What to say of a fault that was skipped: without the advice to skip it."""
+        return f"{self.place}: {self.reason}" if SKIP in self.remedy else str(self)
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}; {self.remedy}"
 
 
 class AnnotationError(ValueError):
@@ -48,3 +65,16 @@ class AnnotationError(ValueError):
     def reason(self) -> str:
         """What is wrong."""
         return self.fault.reason
+
+
+@contextmanager
+def skipped_by(advice: str) -> Iterator[None]:
+    """Faults raised inside advise what its user can do, in place of an argument of ``load_moments``.
+
+    Args:
+        advice: an order, such as ``"set on_bad_annotation: skip"``.
+    """
+    try:
+        yield
+    except AnnotationError as error:
+        raise AnnotationError(replace(error.fault, remedy=error.fault.remedy.replace(SKIP, advice))) from None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from timelens_plugins.moments.rows import Row
+from timelens_plugins.moments.rows import TIME_TOLERANCE, Row
 from timelens_plugins.spans import Span
 
-__all__ = ["Moment", "Prediction", "group_by_video", "is_audio_query"]
+__all__ = ["Moment", "Prediction", "group_by_video", "is_audio_query", "with_span_flags"]
 
 # A stated duration this much off its window's length, in seconds, belongs to another stretch of video than the spans.
 WINDOW_TOLERANCE = 1.0
@@ -43,13 +43,17 @@ class Moment:
         video: path of the video file, below ``video_root`` where one was given.
         video_id: what the annotation calls the video: the cluster of its moments, and the key of result files.
         query: normalised as by the benchmark's loader (:func:`timelens_plugins.answers.normalize_query`).
-        spans: one or more, in seconds from ``video_start``, or from the start of the file where there is no window.
+        spans: in seconds from ``video_start``, or from the start of the file where there is no window. At least one,
+            but where the event is not in the video and the load allowed that.
         duration: seconds of the video, or of the window where there is one; None where the format does not say.
         source: the data set or subset.
         video_start, video_end: the window of a longer video, in seconds of the file; both or neither.
         iou: difficulty: IoU of a model's prediction, 0..1, the mean over ``predictions`` where there are several.
         predictions: what a model answered, in difficulty files.
         flags: what is odd about the annotation though it can be used as it stands; see :mod:`timelens_plugins.moments`.
+        question: the data's own words that ask for the moment, in chat rows, which stand in place of the benchmark's
+            prompt; None where the prompt is made from ``query``.
+        answer: the data's own words that answer, in chat rows; None where the answer to learn is made from ``spans``.
     """
 
     id: str
@@ -64,6 +68,8 @@ class Moment:
     iou: float | None = None
     predictions: tuple[Prediction, ...] = ()
     flags: frozenset[str] = frozenset()
+    question: str | None = None
+    answer: str | None = None
 
     def to_row(self) -> dict[str, Any]:
         """The moment as JSON types; :meth:`from_row` gives it back. Absent optional fields are left out."""
@@ -86,7 +92,22 @@ class Moment:
             ]
         if self.flags:
             row["flags"] = sorted(self.flags)
+        row |= {name: text for name in ("question", "answer") if (text := getattr(self, name)) is not None}
         return row
+
+    def relabelled(self, query: str, spans: tuple[Span, ...]) -> Moment:
+        """The moment with a corrected label, and without what was said about the one before.
+
+        A question in the data's own words becomes the corrected query; the answer to learn is made from the corrected
+        spans; predictions, and the IoU with the former spans, go.
+        """
+        if (query, spans) == (self.query, self.spans):
+            return self
+        question = self.question if self.question is None or query == self.query else query
+        flags = with_span_flags(self.flags - {"duplicate", "iou_mismatch"}, spans, self.duration)
+        return replace(
+            self, query=query, spans=spans, question=question, answer=None, iou=None, predictions=(), flags=flags
+        )
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any] | Row) -> Moment:
@@ -98,7 +119,7 @@ class Moment:
         if not isinstance(row, Row):
             row = Row(row, "moment", f"row {row.get('id')!r}" if isinstance(row, Mapping) else "row")
         duration = row.seconds("duration") if row.has("duration") else None
-        start, end = window_of(row, duration)
+        duration, start, end = window_of(row, duration)
         return cls(
             id=row.text("id"),
             video=row.text("video"),
@@ -112,13 +133,28 @@ class Moment:
             iou=iou_of(row, "iou") if row.has("iou") else None,
             predictions=_predictions_of(row) if row.has("predictions") else (),
             flags=frozenset(map(str, row.array("flags"))) if row.has("flags") else frozenset(),
+            question=row.text("question") if row.has("question") else None,
+            answer=row.text("answer") if row.has("answer") else None,
         )
 
 
-def window_of(row: Row, duration: float | None) -> tuple[float, float] | tuple[None, None]:
-    """``video_start`` and ``video_end`` of a row: both or neither, in order, and as far apart as ``duration`` says."""
+def with_span_flags(flags: frozenset[str], spans: Iterable[Span], duration: float | None) -> frozenset[str]:
+    """``flags`` with those that spans and duration decide as these have it: ``span_beyond_duration``,
+    ``zero_length_span`` and ``absent``."""
+    spans = tuple(spans)
+    found = {
+        "absent": not spans,
+        "span_beyond_duration": duration is not None and any(s.end - duration > TIME_TOLERANCE for s in spans),
+        "zero_length_span": any(s.start == s.end for s in spans),
+    }
+    return frozenset((flags - found.keys()) | {name for name, is_so in found.items() if is_so})
+
+
+def window_of(row: Row, duration: float | None) -> tuple[float | None, float | None, float | None]:
+    """Duration, ``video_start`` and ``video_end`` of a row: the last two both or neither, in order, and as far apart as
+    ``duration`` says. Where that is None, a window states it by its length, so that spans are checked against it."""
     if not (row.has("video_start") or row.has("video_end")):
-        return None, None
+        return duration, None, None
     start, end = row.number("video_start"), row.number("video_end")
     if not 0 <= start < end:
         raise row.fault("video_start", f"a window must start at 0 s or later and before its end, got [{start}, {end}]")
@@ -126,7 +162,7 @@ def window_of(row: Row, duration: float | None) -> tuple[float, float] | tuple[N
         raise row.fault(
             "duration", f"{duration} s is not the length of the window [{start}, {end}], from whose start spans count"
         )
-    return start, end
+    return (end - start if duration is None else duration), start, end
 
 
 def iou_of(row: Row, field: str, scale: float = 1.0) -> float:

@@ -12,6 +12,7 @@ from timelens_plugins.moments.moment import Moment
 __all__ = ["LoadReport", "LoadedMoments"]
 
 FAULTS_SHOWN = 10
+NAMES_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,10 @@ class LoadReport:
         videos: different ``video_id`` among them.
         flags: flag to the number of moments that carry it.
         largest_overrun: by how many seconds a span ends after its clip at most.
-        skipped: the structural faults that ``on_error="skip"`` left out: a whole row, or one annotation of it.
+        skipped: the structural faults that ``on_error="skip"`` left out, a whole row or one annotation of it: the first
+            thousand.
+        left_out: how many there were.
+        unused: fields of one's own rows that say nothing about a moment, and were not read.
     """
 
     file: str
@@ -37,6 +41,8 @@ class LoadReport:
     flags: dict[str, int]
     largest_overrun: float
     skipped: tuple[Fault, ...]
+    left_out: int = 0
+    unused: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """One line, and where something was skipped a line for each of the first faults."""
@@ -47,11 +53,15 @@ class LoadReport:
             notes.append(f"{count:,} {flag}{extent}")
         if notes:
             text += f"; flagged: {', '.join(notes)}"
+        if self.unused:
+            names = ", ".join(repr(name) for name in self.unused[:NAMES_SHOWN])
+            more = f" and {len(self.unused) - NAMES_SHOWN:,} more" if len(self.unused) > NAMES_SHOWN else ""
+            text += f"; not read: {names}{more}"
         if self.skipped:
-            text += f"; SKIPPED: {len(self.skipped):,}"
-            text += "".join(f"\n  {fault}" for fault in self.skipped[:FAULTS_SHOWN])
-            if len(self.skipped) > FAULTS_SHOWN:
-                text += f"\n  and {len(self.skipped) - FAULTS_SHOWN:,} more"
+            text += f"; SKIPPED: {self.left_out:,}"
+            text += "".join(f"\n  {fault.left_out()}" for fault in self.skipped[:FAULTS_SHOWN])
+            if self.left_out > FAULTS_SHOWN:
+                text += f"\n  and {self.left_out - FAULTS_SHOWN:,} more"
         return text
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from timelens_plugins.answers import normalize_query
-from timelens_plugins.moments.faults import AnnotationError, Fault
+from timelens_plugins.moments.faults import SKIP, AnnotationError, Fault
 from timelens_plugins.spans import Span
 
 __all__ = ["TIME_TOLERANCE", "RepeatedKeys", "Row", "is_pair"]
@@ -20,7 +20,7 @@ __all__ = ["TIME_TOLERANCE", "RepeatedKeys", "Row", "is_pair"]
 # Sums such as 113.25999999999999 in published files are not overruns; a microsecond is less than any frame.
 TIME_TOLERANCE = 1e-6
 
-CORRECT = "correct it, or load with on_error='skip' to leave it out and have it counted"
+CORRECT = f"correct it, or {SKIP} to leave it out and have it counted"
 
 
 class RepeatedKeys(dict[str, Any]):
@@ -40,12 +40,15 @@ class Row:
         file: what to call the file in messages.
         label: the row's place in the file.
         key: the name the object stands under, in files that are one object keyed by video.
+        allow_absent: an empty list of spans says that the event is not in the video; else it is a fault.
     """
 
-    __slots__ = ("file", "key", "label", "value")
+    __slots__ = ("allow_absent", "file", "key", "label", "value")
 
-    def __init__(self, value: Any, file: str, label: str, key: str | None = None) -> None:
-        self.value, self.file, self.label, self.key = value, file, label, key
+    def __init__(
+        self, value: Any, file: str, label: str, key: str | None = None, *, allow_absent: bool = False
+    ) -> None:
+        self.value, self.file, self.label, self.key, self.allow_absent = value, file, label, key, allow_absent
         if type(value) is dict:
             return
         if not isinstance(value, Mapping):
@@ -129,10 +132,12 @@ class Row:
         return self.as_span(self.get(field), field, duration)
 
     def spans(self, field: str, duration: float | None) -> tuple[Span, ...]:
-        """At least one span that starts within ``duration``: a list of pairs, or a single pair."""
+        """Spans that start within ``duration``: a list of pairs, or a single pair; none where the row allows that."""
         values = self.array(field)
+        if not values and self.allow_absent:
+            return ()
         if not values:
-            raise self.fault(field, "no span in it")
+            raise self.fault(field, "no span in it; only an evaluation takes an event that is not in the video")
         if is_pair(values):
             return (self.as_span(values, field, duration),)
         return tuple([self.as_span(value, field, duration) for value in values])

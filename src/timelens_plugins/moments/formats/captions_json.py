@@ -8,42 +8,27 @@ ActivityNet; nothing in the content says Charades, so other files are read as ``
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
-from timelens_plugins.moments.assembly import Draft
 from timelens_plugins.moments.files import Layout
-from timelens_plugins.moments.formats.base import AnnotationFormat, annotations_of_video, has_keys
-from timelens_plugins.moments.rows import Row
+from timelens_plugins.moments.formats.base import (
+    AnnotationFormat,
+    annotation_of_video,
+    annotations_of_video,
+    has_keys,
+)
 
 ACTIVITYNET_ID = re.compile(r"v_[\w-]{11}")  # the prefix and a YouTube id
 
 
 def _is_activitynet(key: str | None, value: Any) -> bool:
-    return has_keys(value, "timestamps", "sentences") and ACTIVITYNET_ID.fullmatch(str(key)) is not None
+    return has_keys(value, "timestamps", "sentences", "duration") and ACTIVITYNET_ID.fullmatch(str(key)) is not None
 
 
 def _is_other(key: str | None, value: Any) -> bool:
-    return has_keys(value, "timestamps", "sentences") and not _is_activitynet(key, value)
-
-
-def _only_by_name(key: str | None, value: Any) -> bool:
-    return False
-
-
-def _split(row: Row) -> Iterable[Row]:
-    return annotations_of_video(row, "timestamps", "sentences")
-
-
-def _read(row: Row) -> Draft:
-    video_id, duration = str(row.key), row.number("duration")
-    return Draft(
-        video=f"{video_id}.mp4",
-        video_id=video_id,
-        query=row.query("sentences"),
-        spans=(row.span("timestamps", duration),),
-        duration=duration,
-    )
+    counts_frames = has_keys(value, "num_frames", "fps")  # TACoS
+    return has_keys(value, "timestamps", "sentences") and not counts_frames and not _is_activitynet(key, value)
 
 
 CAPTIONS_JSON, CHARADES_STA, ACTIVITYNET_CAPTIONS = (
@@ -52,12 +37,12 @@ CAPTIONS_JSON, CHARADES_STA, ACTIVITYNET_CAPTIONS = (
         layout=Layout.BY_VIDEO,
         shape='{"<video>": {"duration": 30.96, "timestamps": [[24.3, 30.4]], "sentences": ["…"]}}',
         recognises=recognises,
-        split=_split,
-        read=_read,
+        split=partial(annotations_of_video, spans="timestamps", queries="sentences"),
+        read=partial(annotation_of_video, spans="timestamps", queries="sentences"),
     )
     for name, recognises in (
         ("captions_json", _is_other),
-        ("charades_sta", _only_by_name),
+        ("charades_sta", lambda key, value: False),
         ("activitynet_captions", _is_activitynet),
     )
 )

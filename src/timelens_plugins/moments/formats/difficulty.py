@@ -31,7 +31,7 @@ def _read(row: Row) -> Draft:
     path = row.text("video_path")
     predictions, invalid = _sampled(row) if row.has("ious") else _greedy(row)
     duration = row.seconds("duration") if row.has("duration") else None
-    start, end = window_of(row, duration)
+    duration, start, end = window_of(row, duration)
     return Draft(
         video=path,
         video_id=row.text("video_id") if row.has("video_id") else without_video_suffix(path),

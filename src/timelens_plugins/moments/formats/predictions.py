@@ -14,7 +14,8 @@ def model_spans(row: Row, value: Any, field: str) -> tuple[tuple[Span, ...], boo
     """The spans of one prediction: a pair, a list of pairs, or nothing (null, an empty list, a pair of nulls).
 
     Returns:
-        The spans that can be spans, and whether something else was there: an end before its start, a negative time.
+        The spans that can be spans, and whether something else was there: an end that is not after its start, a
+        negative time. Where that is the first pair, there are no spans: the first pair decides, as in the benchmark.
 
     Raises:
         AnnotationError: ``value`` is not of this shape, or holds what is not a finite number.
@@ -31,8 +32,10 @@ def model_spans(row: Row, value: Any, field: str) -> tuple[tuple[Span, ...], boo
         if pair[0] is None or pair[1] is None:
             continue
         start, end = row.as_number(pair[0], field), row.as_number(pair[1], field)
-        if 0 <= start <= end:
+        if 0 <= start < end:
             spans.append(Span(start, end))
+        elif not spans:
+            return (), True
         else:
             invalid = True
     return tuple(spans), invalid

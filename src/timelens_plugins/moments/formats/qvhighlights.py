@@ -5,16 +5,10 @@ Videos are ``<vid>.mp4`` in ``video_root``: clips that are cut already, so the t
 
 from __future__ import annotations
 
-from typing import Any
-
 from timelens_plugins.moments.assembly import Draft
 from timelens_plugins.moments.files import Layout
-from timelens_plugins.moments.formats.base import AnnotationFormat, has_keys
+from timelens_plugins.moments.formats.base import AnnotationFormat, by_keys
 from timelens_plugins.moments.rows import Row
-
-
-def _recognises(key: str | None, value: Any) -> bool:
-    return has_keys(value, "qid", "vid", "query")
 
 
 def _read(row: Row) -> Draft:
@@ -32,6 +26,6 @@ QVHIGHLIGHTS = AnnotationFormat(
     name="qvhighlights",
     layout=Layout.ROWS,
     shape='{"qid": 2579, "query": "…", "duration": 150, "vid": "…", "relevant_windows": [[82, 150]]}',
-    recognises=_recognises,
+    recognises=by_keys("qid", "vid", "query"),
     read=_read,
 )

@@ -9,25 +9,20 @@ as ``my|cosmo|<id>|<sentence>`` names the data set.
 from __future__ import annotations
 
 import posixpath
-from typing import Any
 
 from timelens_plugins.moments.assembly import Draft
 from timelens_plugins.moments.files import Layout
-from timelens_plugins.moments.formats.base import AnnotationFormat, has_keys
+from timelens_plugins.moments.formats.base import AnnotationFormat, by_keys
 from timelens_plugins.moments.formats.predictions import model_spans
 from timelens_plugins.moments.moment import Prediction, iou_of, window_of
 from timelens_plugins.moments.rows import Row
 from timelens_plugins.moments.videos import without_video_suffix
 
 
-def _recognises(key: str | None, value: Any) -> bool:
-    return has_keys(value, "video", "sentence", "timestamp")
-
-
 def _read(row: Row) -> Draft:
     path = posixpath.normpath(row.text("video"))
     duration = row.seconds("duration") if row.has("duration") else None
-    start, end = window_of(row, duration)
+    duration, start, end = window_of(row, duration)
     iou: float | None = None
     predictions: tuple[Prediction, ...] = ()
     invalid = False
@@ -59,6 +54,6 @@ TIME_R1 = AnnotationFormat(
     name="time_r1",
     layout=Layout.ROWS,
     shape='{"video": "…", "duration": 93.3, "timestamp": [1, 4], "sentence": "…", "difficulty": 50.0, "pred": [0, 3]}',
-    recognises=_recognises,
+    recognises=by_keys("video", "sentence", "timestamp"),
     read=_read,
 )

@@ -8,17 +8,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from timelens_plugins.moments.assembly import Draft
 from timelens_plugins.moments.files import Layout
-from timelens_plugins.moments.formats.base import AnnotationFormat, has_keys
+from timelens_plugins.moments.formats.base import AnnotationFormat, by_keys
 from timelens_plugins.moments.rows import Row
 from timelens_plugins.moments.videos import without_video_suffix
-
-
-def _recognises(key: str | None, value: Any) -> bool:
-    return has_keys(value, "video_path", "events")
 
 
 def _split(row: Row) -> Iterable[Row]:
@@ -45,7 +40,7 @@ TIMELENS_100K = AnnotationFormat(
     name="timelens_100k",
     layout=Layout.ROWS,
     shape='{"source": "…", "video_path": "….mp4", "duration": 117.42, "events": [{"query": "…", "span": [[0, 5]]}]}',
-    recognises=_recognises,
+    recognises=by_keys("video_path", "events"),
     split=_split,
     read=_read,
 )
