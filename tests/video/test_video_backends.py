@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+import types
 from itertools import pairwise
 from pathlib import Path
 
@@ -193,7 +195,7 @@ def test_files_that_are_no_videos(tmp_path: Path) -> None:
     for name, fault in {
         "missing.mp4": "cannot be opened .No such file or directory.; check the path",
         "empty.mp4": "is empty .0 bytes.",
-        "text.mp4": "cannot be opened as a video .Invalid data",
+        "text.mp4": "is text, a script or a playlist",
         "audio.m4a": "has no video stream, only audio",
         ".": "is a directory",
     }.items():
@@ -239,6 +241,47 @@ def test_damage_between_sampled_frames(tmp_path: Path) -> None:
     assert any(a < 5 < b for a, b in pairwise(wanted))
     with pytest.raises(VideoError, match="does not decode"):
         sample_frames(damaged, fps=2)
+
+
+@pytest.mark.parametrize("name", ["decord", "torchcodec"])
+def test_whatever_a_backend_raises_names_the_file(
+    name: str, plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On opening and midway, of any kind: none of these two says which errors it has."""
+
+    class Reader:
+        opens = False
+
+        def __init__(self, *_: object, **__: object) -> None:
+            if not self.opens:
+                raise OSError("broken inside")
+
+        def __len__(self) -> int:
+            return 60
+
+        def fails(self, *_: object) -> None:
+            raise KeyError("broken inside")
+
+        get_batch = get_frames_at = fails
+
+    module = types.ModuleType(f"{name}.decoders")
+    module.VideoReader = module.VideoDecoder = Reader  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setitem(sys.modules, f"{name}.decoders", module)
+    monkeypatch.setattr(clip_module, "backend_problem", lambda _: None)
+    for Reader.opens in (False, True):
+        with pytest.raises(VideoError, match=f"plain.mp4: cannot be read with {name}: {name} cannot .*broken inside"):
+            sample_frames(plain_clip, backend=name)
+    # what these two do not look at is decoded by PyAV, whose errors are no others
+    whole = write_clip(tmp_path / "whole.mkv", frames=4, codec="libaom-av1", options={"cpu-used": "8"})
+    damaged = flip_bytes(whole, tmp_path / "damaged.mkv", packet=0)
+    with pytest.raises(VideoError, match=r"damaged.mkv: .*does not decode"):
+        sample_frames(damaged, backend=name)
+
+
+def test_auto_never_uses_decord(plain_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "decord" not in backends_module.preference("auto")
+    assert backends_module.preference("decord, pyav") == ("decord", "pyav")
 
 
 def test_names_that_look_like_protocols(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:

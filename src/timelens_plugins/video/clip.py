@@ -15,9 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from timelens_plugins.video.backends import backend_problem, load_backend, preference
+from timelens_plugins.file_state import state_of
+from timelens_plugins.video.backends import AUTO, backend_problem, load_backend, preference
 from timelens_plugins.video.errors import BackendError, VideoError
+from timelens_plugins.video.frame_cache import FrameCache
 from timelens_plugins.video.sampling import FrameSampling, TimeConvention
+from timelens_plugins.video.source import local_path
 from timelens_plugins.video.stream import VideoStream, probe
 
 if TYPE_CHECKING:
@@ -33,7 +36,7 @@ NOTABLE_TIME_ERROR = 0.5  # seconds, a sampling interval of the official protoco
 
 @dataclass(frozen=True, eq=False)
 class VideoClip:
-    """The sampled frames of a video, or of its window, ready for a Qwen video processor with ``do_resize=False``.
+    """The sampled frames of a video, or of its window, ready for a video processor with ``do_resize=False``.
 
     Attributes:
         path: the file.
@@ -62,7 +65,7 @@ class VideoClip:
     def sample_fps(self) -> float:
         """Frames a second after sampling, as qwen-vl-utils computes it.
 
-        Qwen2.5-VL's ``second_per_grid_ts`` is its temporal patch size divided by this.
+        ``second_per_grid_ts``, for models whose positions tell times, is the temporal patch size divided by this.
         """
         return len(self.frame_indices) / self.total_frames * self.fps
 
@@ -96,40 +99,70 @@ def sample_frames(
     video_start: float | None = None,
     video_end: float | None = None,
     backend: str = "auto",
+    cache: FrameCache | None = None,
     **settings: Any,
 ) -> VideoClip:
     """Sample, decode and resize the frames of a video.
 
     Args:
-        path: the video file.
+        path: the video file; ``file://`` with an absolute path will do. Nothing is fetched.
         sampling: frame rate and pixel budget; the official evaluation's by default.
         video_start, video_end: seconds from the start of the file; only the frames between them count, and times are
             told from ``video_start``.
         backend: ``pyav``, ``decord`` or ``torchcodec``, or several joined by commas in the order to try, as in
             ``"decord,pyav"``. Where the first cannot read the file, the next takes over and one line is logged (once
             per file).
-            A damaged file is an error, never a reason to try the next. ``auto`` is ``"pyav,torchcodec,decord"``.
+            A damaged file is an error, never a reason to try the next. ``auto`` is ``"pyav,torchcodec"``.
+        cache: where frames are kept for the next run, and taken from.
         settings: fields of :class:`FrameSampling` to change.
 
     Raises:
         VideoError: the file or the window cannot be read as asked.
         ValueError: a setting out of range.
-        TypeError: an unknown setting.
+        TypeError: an unknown setting, or something else than a path, such as a list of frame files.
     """
     sampling = _with_settings(sampling or FrameSampling(), settings)
     order = preference(backend)
-    stream = probe(os.fspath(path))
+    source = local_path(path)
+    state = None if cache is None else state_of(source)
+    place = None if cache is None else cache.place(source, state, [repr(sampling), video_start, video_end, order])
+    if cache is None or place is None or state is None:
+        return _decoded(source, sampling, video_start, video_end, order)[0]
+    if (entry := cache.read(place)) is not None:
+        tensors, values = entry
+        if (notice := values.pop("notice")) is not None:
+            _warn_once(notice)
+        indices, times = tensors["frame_indices"].numpy(), tensors["times"].numpy()
+        return VideoClip(path=source, frames=tensors["frames"], frame_indices=indices, times=times, **values)
+    clip, notice = _decoded(source, sampling, video_start, video_end, order)
+    tensors = {
+        "frames": clip.frames,
+        "frame_indices": torch.from_numpy(clip.frame_indices),
+        "times": torch.from_numpy(clip.times),
+    }
+    names = ("fps", "total_frames", "duration", "backend", "video_start")
+    cache.keep(place, source, state, tensors, {name: getattr(clip, name) for name in names} | {"notice": notice})
+    return clip
+
+
+def _decoded(
+    path: str, sampling: FrameSampling, video_start: float | None, video_end: float | None, order: tuple[str, ...]
+) -> tuple[VideoClip, str | None]:
+    """A clip, and what was said in the log about its times."""
+    stream = probe(path)
     rate = stream.rate if sampling.times == "index" else stream.steady_rate
     first, last, start, end = _window(stream, rate, sampling.times, video_start, video_end)
     indices = sampling.frame_indices(first, last, rate)
+    notice = None
     if sampling.times == "index" and stream.index_error > NOTABLE_TIME_ERROR:
-        _warn_once(
+        notice = (
             f"{stream.path}: frame times told as index / {rate:.3f} fps are up to {stream.index_error:.2f} s off the "
             "file's; times='stream' tells the file's"
         )
+        _warn_once(notice)
     frames, used = _read(stream, indices, sampling, order)
     clock = indices / rate if sampling.times == "index" else stream.times[indices]
-    return VideoClip(
+    clip = VideoClip(
         path=stream.path,
         frames=frames,
         frame_indices=indices,
@@ -140,6 +173,7 @@ def sample_frames(
         backend=used,
         video_start=start,
     )
+    return clip, notice
 
 
 def _with_settings(sampling: FrameSampling, settings: dict[str, Any]) -> FrameSampling:
@@ -201,7 +235,8 @@ def _read(
             _warn_once(f"{stream.path}: {'; '.join(refusals)}; reading it with {name}")
         return (frames if len(unique) == len(indices) else frames[torch.from_numpy(places)]), name
     tried = "; ".join(refusals) or "none of these backends works here"
-    raise VideoError(stream.path, f"cannot be read with {', '.join(order)}: {tried}; use backend='auto'")
+    remedy = "re-encode it: ffmpeg -i IN OUT.mp4" if order == AUTO else "use backend='auto'"
+    raise VideoError(stream.path, f"cannot be read with {', '.join(order)}: {tried}; {remedy}")
 
 
 def _resized(
@@ -222,7 +257,9 @@ def _resized(
         if len(batch) * frame.nbytes >= RESIZE_BYTES or done + len(batch) == count:
             if len({one.shape for one in batch}) > 1:
                 raise VideoError(path, "changes its frame size midway; re-encode it: ffmpeg -i IN OUT.mp4")
-            out[done : done + len(batch)] = _resize(torch.from_numpy(np.stack(batch)), height, width)
+            out[done : done + len(batch)] = _resize(
+                torch.from_numpy(np.stack(batch) if len(batch) > 1 else frame[None]), height, width
+            )
             done += len(batch)
             batch = []
     if out is None or done < count:

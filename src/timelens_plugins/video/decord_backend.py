@@ -2,7 +2,9 @@
 
 decord 0.6 numbers keyframes in decoding order and seeks by time stamp, so that its ``get_batch`` returns other frames
 than asked for where groups of pictures are open (HEVC by default), in MPEG-TS and where an edit list cuts the start. It
-also hides damage: bits flipped inside a frame change the picture without an error.
+also hides damage: bits flipped inside a frame change the picture without an error. Some damaged headers make it abort
+the interpreter, which no ``try`` can catch, and a process of its own for each file would cost more than decoding it:
+``auto`` never uses decord, and naming it is for files that are known to be whole.
 """
 
 from __future__ import annotations
@@ -47,17 +49,21 @@ class DecordBackend:
         try:
             # a tolerance just above none: by default decord puts the nearest frame in place of one that fails
             reader = decord.VideoReader(os.path.abspath(stream.path), fault_tol=1e-9)
-        except (decord.DECORDError, RuntimeError, AssertionError) as error:
+        except Exception as error:  # decord's kinds of error are not listed anywhere
             raise BackendError(f"decord cannot open the file: {_summary(error)}") from error
         if len(reader) != stream.packets:
             raise BackendError(f"decord finds {len(reader)} frames where the file has {stream.packets}")
-        try:
-            if _seeks_exactly(stream):
-                yield from _seeking(reader, indices)
-            else:
-                yield from _counting(reader, indices)
-        except decord.DECORDError as error:
-            raise BackendError(f"decord cannot decode the file: {_summary(error)}") from error
+        frames = _seeking(reader, indices) if _seeks_exactly(stream) else _counting(reader, indices)
+        while True:
+            try:
+                frame = next(frames, None)
+            except BackendError:
+                raise
+            except Exception as error:  # as above: named, and raised again with the file
+                raise BackendError(f"decord cannot decode the file: {_summary(error)}") from error
+            if frame is None:
+                return
+            yield frame
 
 
 def _seeks_exactly(stream: VideoStream) -> bool:

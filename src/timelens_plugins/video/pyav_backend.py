@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from timelens_plugins.video.errors import BackendError, VideoError
-from timelens_plugins.video.stream import UNKNOWN_CODEC, VideoStream, open_video, reason
+from timelens_plugins.video.source import OPTIONS, faults_named, open_video
+from timelens_plugins.video.stream import UNKNOWN_CODEC, VideoStream
 
 if TYPE_CHECKING:
     import av
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PyAVBackend", "is_mirrored"]
 
+DAMAGED = "does not decode ({}): the file is damaged; copy or download it again"
 MAX_THREADS = 8  # more add memory (each thread holds frames), hardly speed
+THREADED_PIXELS = 2**26  # of the frames that threads decode at a time: eight of 4K, two of 8K
 NONREFERENCE_SKIPPING = ("h264",)  # codecs in which a frame marked as no reference is one to no other frame at all
 
 # Values of FFmpeg's AVColorSpace with a conversion table of their own; libswscale uses BT.601 for all others.
@@ -68,20 +71,15 @@ class PyAVBackend:
             BackendError: no decoder for the stream's codec.
             VideoError: a frame that is needed does not decode.
         """
-        import av
         from av.video.reformatter import VideoReformatter
 
         if stream.codec == UNKNOWN_CODEC:
             raise BackendError("PyAV's FFmpeg has no decoder for the video stream")
         converter = VideoReformatter()
         decoded = _decode_stretches(stream, indices) if stream.timed else _decode_counting(stream, indices)
-        try:
+        with faults_named(stream.path, DAMAGED):
             for frame in decoded:
                 yield _to_rgb(frame, converter, stream.path)
-        except av.FFmpegError as error:
-            raise VideoError(
-                stream.path, f"does not decode ({reason(error)}): the file is damaged; copy or download it again"
-            ) from error
 
 
 def _stretches(stream: VideoStream, indices: NDArray[np.int64]) -> list[_Stretch]:
@@ -107,12 +105,14 @@ def _decode_stretches(stream: VideoStream, indices: NDArray[np.int64]) -> Iterat
     stretch = next(stretches)
     with container:
         context = source.codec_context
-        _use_threads(context)
+        _prepare(context)
         skips = stream.codec in NONREFERENCE_SKIPPING
         packets = (p for p in container.demux(source) if p.size)
         for position, packet in enumerate(packets):
             if position < stretch.first:
                 continue
+            if stream.stamps is not None:
+                packet.pts = int(stream.stamps[position])
             if skips:
                 context.skip_frame = "DEFAULT" if position in stretch.wanted_positions else "NONREF"
             yield from _wanted(context.decode(packet), stretch, stream)
@@ -146,7 +146,7 @@ def _wanted(frames: list[av.VideoFrame], stretch: _Stretch, stream: VideoStream)
 def _decode_counting(stream: VideoStream, indices: NDArray[np.int64]) -> Iterator[av.VideoFrame]:
     container, source = open_video(stream.path)
     with container:
-        _use_threads(source.codec_context)
+        _prepare(source.codec_context)
         wanted = iter(int(i) for i in indices)
         following = next(wanted)
         for count, frame in enumerate(container.decode(source)):
@@ -160,9 +160,11 @@ def _decode_counting(stream: VideoStream, indices: NDArray[np.int64]) -> Iterato
     raise _undecodable(stream, int(stream.pts[following]))
 
 
-def _use_threads(context: VideoCodecContext) -> None:
+def _prepare(context: VideoCodecContext) -> None:
+    context.options = dict(OPTIONS)
     context.thread_type = "AUTO"
-    context.thread_count = min(MAX_THREADS, os.cpu_count() or 1)
+    pixels = max(1, context.width * context.height)
+    context.thread_count = max(1, min(MAX_THREADS, os.cpu_count() or 1, THREADED_PIXELS // pixels))
 
 
 def _undecodable(stream: VideoStream, pts: int) -> VideoError:
@@ -198,7 +200,8 @@ def is_mirrored(stream: VideoStream) -> bool:
     """
     if stream.codec == UNKNOWN_CODEC or not stream.timed:
         return False
-    frame = next(_decode_stretches(stream, np.zeros(1, dtype=np.int64)))
+    with faults_named(stream.path, DAMAGED):
+        frame = next(_decode_stretches(stream, np.zeros(1, dtype=np.int64)))
     return _display_turns(frame, stream.path)[1]
 
 

@@ -8,8 +8,7 @@ codec decodes but never shows do not count.
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Sequence
+from array import array
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -18,16 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from timelens_plugins.video.errors import VideoError
+from timelens_plugins.video.mpeg_times import NO_STAMP, SPARSE, own_stamps
+from timelens_plugins.video.source import UNREADABLE, faults_named, open_video
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream as AvStream
 
-__all__ = ["UNKNOWN_CODEC", "VideoStream", "open_video", "probe", "reason"]
+__all__ = ["UNKNOWN_CODEC", "VideoStream", "probe"]
 
 UNKNOWN_CODEC = "unknown"
 UNTIMED = "avi"  # stores no presentation times: FFmpeg's guesses are wrong wherever frames are reordered
 VP8_SHOWN = 0x10  # in the first byte of a VP8 frame; hidden frames only serve as references
+PICTURE_CODECS = ("gif", "apng", "png", "mjpeg", "jpeg2000", "jpegls", "bmp", "tiff", "webp")  # of still ones, too
+MAX_REORDERING = 32  # packets between a frame's place in the file and on the screen: 16 frames, each in two fields
 DURATION_SLACK = 1.0  # seconds by which a Matroska header may overstate the length of an intact file
 
 
@@ -50,6 +53,8 @@ class VideoStream:
         time_base: seconds in one unit of ``pts``.
         start: where the file starts on the same clock, in seconds: what a player shows as zero.
         last_duration: seconds for which the last frame is shown.
+        stamps: what to put in the place of FFmpeg's ``pts`` of each packet before it is decoded, shape ``(packets,)``;
+            None where FFmpeg's are the file's own.
     """
 
     path: str
@@ -66,6 +71,7 @@ class VideoStream:
     time_base: float
     start: float
     last_duration: float
+    stamps: NDArray[np.int64] | None = None
 
     @property
     def total_frames(self) -> int:
@@ -101,36 +107,6 @@ class VideoStream:
         return self.total_frames / (float(shown[-1]) + self.last_duration)
 
 
-def open_video(path: str) -> tuple[InputContainer, AvStream]:
-    """Open a file and choose the video stream that FFmpeg calls the best: the one every backend here reads.
-
-    Raises:
-        VideoError: missing, a directory, empty, not a media file, or without a video stream.
-    """
-    import av
-
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        raise VideoError(path, f"cannot be opened ({error.strerror}); check the path and the video folder") from error
-    if stat.S_ISDIR(status.st_mode):
-        raise VideoError(path, "is a directory, not a video file")
-    if status.st_size == 0:
-        raise VideoError(path, "is empty (0 bytes); copy or download it again")
-    try:
-        container = av.open(os.path.abspath(path))  # absolute, or FFmpeg takes "a:b.mp4" for a protocol
-    except (av.FFmpegError, OSError) as error:
-        raise VideoError(
-            path, f"cannot be opened as a video ({reason(error)}): damaged, cut off, or not a video; copy it again"
-        ) from error
-    stream = container.streams.best("video")
-    if stream is None:
-        kinds = sorted({s.type for s in container.streams})
-        container.close()
-        raise VideoError(path, f"has no video stream, only {' and '.join(kinds) or 'nothing'}")
-    return container, stream  # type: ignore[return-value]  # best("video") gives a video stream
-
-
 def probe(path: str) -> VideoStream:
     """List the frames of a file's best video stream.
 
@@ -145,53 +121,56 @@ def probe(path: str) -> VideoStream:
         container.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Packet:
-    pts: int | None
-    dts: int | None
-    duration: int
-    keyframe: bool
-    shown: bool
+@dataclass(slots=True)
+class _Packets:
+    """What the packets of a stream say, in decoding order."""
+
+    pts: array[int]  # NO_STAMP where a packet has none, as in dts
+    dts: array[int]
+    durations: array[int]
+    keyframe: bytearray
+    shown: bytearray
 
 
-def _demux(path: str, container: InputContainer, stream: AvStream) -> tuple[Sequence[_Packet], float]:
+def _demux(path: str, container: InputContainer, stream: AvStream) -> tuple[_Packets, float]:
     """The stream's packets in decoding order, and the second at which the last packet of any stream read ends."""
-    import av
-
     # Matroska headers state the length of the longest stream only, so that all of them must be seen to check it.
     streams = list(container.streams) if _is_matroska(container) else [stream]
     hides_frames = _codec(stream) == "vp8"
-    found: list[_Packet] = []
-    end = 0.0
-    try:
-        for packet in container.demux(streams):
+    found = _Packets(array("q"), array("q"), array("q"), bytearray(), bytearray())
+    end, most = 0.0, os.stat(path).st_size
+    with faults_named(path, UNREADABLE):
+        for count, packet in enumerate(container.demux(streams)):
+            if count > most:  # a short index may repeat one packet for ever
+                raise VideoError(path, f"lists more packets than its {most} bytes can hold: damaged; copy it again")
             if len(streams) > 1 and packet.pts is not None:
                 end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
             if packet.stream_index != stream.index or not packet.size:
                 continue
             shown = not packet.is_discard and not (hides_frames and not memoryview(packet)[0] & VP8_SHOWN)
-            found.append(_Packet(packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe, shown))
-    except av.FFmpegError as error:
-        raise VideoError(path, f"cannot be read to its end ({reason(error)}); copy it again") from error
+            found.pts.append(NO_STAMP if packet.pts is None else packet.pts)
+            found.dts.append(NO_STAMP if packet.dts is None else packet.dts)
+            found.durations.append(packet.duration or 0)
+            found.keyframe.append(packet.is_keyframe)
+            found.shown.append(shown)
     return found, end
 
 
-def _listed(
-    path: str, container: InputContainer, source: AvStream, packets: Sequence[_Packet], end: float
-) -> VideoStream:
+def _listed(path: str, container: InputContainer, source: AvStream, packets: _Packets, end: float) -> VideoStream:
     """The stream that a file's packets describe; ``end``: the second at which the last of any stream ends."""
     import av
 
     time_base = float(source.time_base or 0)
-    if not packets:
+    if not packets.pts:
         raise VideoError(path, "has no video frames")
-    if any(p.pts is None for p in packets) or not time_base > 0:
+    untimed = container.format.name == UNTIMED
+    stamps = own_stamps(path, source, len(packets.pts)) if container.format.name in SPARSE else None
+    pts = stamps if stamps is not None else np.asarray(packets.dts if untimed else packets.pts, dtype=np.int64)
+    if (stamps is None and NO_STAMP in packets.pts) or not time_base > 0:
         raise VideoError(path, "has frames without time stamps; remux it: ffmpeg -r RATE -i IN -c copy OUT.mp4")
 
-    untimed = container.format.name == UNTIMED
-    pts = np.asarray([p.dts if untimed else p.pts for p in packets], dtype=np.int64)
-    shown = np.asarray([p.shown for p in packets])
-    keyframes = np.flatnonzero([p.keyframe for p in packets])
+    shown = np.asarray(packets.shown, dtype=bool)
+    keyframes = np.flatnonzero(packets.keyframe)
     order = np.argsort(pts, kind="stable")
     # of packets with one time stamp, the last is the frame that is shown
     visible = shown[order] & np.append(np.diff(pts[order]) > 0, True)
@@ -201,11 +180,18 @@ def _listed(
         keep &= (order >= keyframes[0]) & (pts[order] >= pts[keyframes[0]])
     positions = order[keep]
     if not len(keyframes) or not len(positions):
-        raise VideoError(path, f"has no decodable frame among its {len(packets)} packets; copy it again")
+        raise VideoError(path, f"has no decodable frame among its {len(pts)} packets; copy it again")
+    if len(pts) == 1 and _codec(source) in PICTURE_CODECS:
+        raise VideoError(path, f"holds a single {_codec(source).upper()} picture, not a video")
+    if len(jumps := np.flatnonzero(np.abs(order - np.arange(len(order))) > MAX_REORDERING)):
+        seconds = float(pts[order[jumps[0]]] - pts[order[0]]) * time_base
+        raise VideoError(
+            path, f"has time stamps that run back near {seconds:.2f} s, as after a careless join; re-encode each part"
+        )
 
     shown_pts = pts[positions]
-    last_duration = packets[positions[-1]].duration * time_base
-    _check_complete(path, container, source, len(packets), end, float(shown_pts[-1]) * time_base + last_duration)
+    last_duration = packets.durations[positions[-1]] * time_base
+    _check_complete(path, container, source, len(pts), end, float(shown_pts[-1]) * time_base + last_duration)
     length = float(shown_pts[-1] - shown_pts[0]) * time_base
     rate = float(source.average_rate or 0) or (len(shown_pts) / (length + last_duration) if length else 1.0)
     if untimed or container.start_time is None:
@@ -222,11 +208,12 @@ def _listed(
         positions=positions,
         keyframes=keyframes,
         keyframe_pts=pts[keyframes],
-        packets=len(packets),
-        unshown=len(packets) - int(np.count_nonzero(visible)),
+        packets=len(pts),
+        unshown=len(pts) - int(np.count_nonzero(visible)),
         time_base=time_base,
         start=start,
         last_duration=last_duration or 1 / rate,
+        stamps=stamps,
     )
 
 
@@ -262,8 +249,3 @@ def _codec(stream: AvStream) -> str:
 
 def _is_matroska(container: InputContainer) -> bool:
     return "matroska" in container.format.name
-
-
-def reason(error: Exception) -> str:
-    """FFmpeg's or the system's words for an error, without the path."""
-    return str(getattr(error, "strerror", None) or error)

@@ -31,13 +31,13 @@ class TorchCodecBackend:
         """
         from torchcodec.decoders import VideoDecoder
 
-        if not stream.timed:
+        if not stream.timed or stream.stamps is not None:
             raise BackendError(f"torchcodec orders frames wrongly in {stream.container} files")
         if is_mirrored(stream):
             raise BackendError("torchcodec does not mirror frames")
         try:
             decoder = VideoDecoder(os.path.abspath(stream.path), stream_index=stream.index, dimension_order="NHWC")
-        except (RuntimeError, ValueError) as error:
+        except Exception as error:  # torchcodec's kinds of error are not listed anywhere
             raise BackendError(f"torchcodec cannot open the file: {_summary(error)}") from error
         undecodable = stream.packets - stream.unshown - stream.total_frames  # torchcodec counts those before the first
         size, start = 1, 0
@@ -45,7 +45,7 @@ class TorchCodecBackend:
             chosen = indices[start : start + size]
             try:
                 batch = decoder.get_frames_at((chosen + undecodable).tolist())
-            except (RuntimeError, IndexError) as error:
+            except Exception as error:  # as above: named, and raised again with the file
                 raise BackendError(f"torchcodec cannot decode the file: {_summary(error)}") from error
             shown = batch.pts_seconds.numpy()
             if np.abs(shown - stream.pts[chosen] * stream.time_base).max() > 0.5 * stream.time_base:

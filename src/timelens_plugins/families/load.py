@@ -1,0 +1,79 @@
+"""A checkpoint's model with its processor, as evaluation, difficulty and training use it: the only place that loads."""
+
+from __future__ import annotations
+
+from os import PathLike, fspath
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageTextToText, PreTrainedModel
+
+from timelens_plugins.encodings import InterleavedTimestampsMixin, load_processor, restore_text_positions
+from timelens_plugins.families.family import family_of
+
+__all__ = ["load_model", "restore_positions"]
+
+
+def load_model(
+    path: str | PathLike[str],
+    encoding: str | None = None,
+    *,
+    processor: InterleavedTimestampsMixin | None = None,
+    dtype: str | torch.dtype | None = "auto",
+    device: str | torch.device | None = None,
+    device_map: Any = None,
+    attn_implementation: str | None = None,
+    revision: str = "main",
+    timestamp_format: str | None = None,
+    **sampling: Any,
+) -> tuple[PreTrainedModel, InterleavedTimestampsMixin]:
+    """The model of a checkpoint, in evaluation mode, with its processor.
+
+    What is wrong with the processor or a setting is said before weights are read. Code that comes with a checkpoint is
+    never run.
+
+    Args:
+        path: a folder or a hub id.
+        encoding, timestamp_format, revision, sampling: as
+            :func:`~timelens_plugins.encodings.load_processor`.
+        processor: of this checkpoint, where it is loaded already, in place of the settings of one.
+        dtype: of the weights; ``"auto"`` for the checkpoint's.
+        device: to put the model on; None leaves it where ``device_map`` or transformers puts it.
+        device_map, attn_implementation: as transformers' ``from_pretrained``.
+
+    Raises:
+        ValueError: as ``load_processor``; ``device`` beside ``device_map``, or one that is not there.
+    """
+    if device is not None and device_map is not None:
+        raise ValueError(f"device={device} and device_map={device_map} both say where the model goes; pass one")
+    if device is not None:
+        _check_device(device)
+    if processor is not None and (encoding is not None or timestamp_format is not None or sampling):
+        raise ValueError("settings of a processor beside a processor; configure it instead")
+    if processor is None:
+        processor = load_processor(path, encoding, timestamp_format=timestamp_format, revision=revision, **sampling)
+    model: Any = AutoModelForImageTextToText.from_pretrained(
+        fspath(path),
+        dtype=dtype,
+        device_map=device_map,
+        attn_implementation=attn_implementation,
+        revision=revision,
+    ).eval()
+    restore_positions(model)
+    return (model if device is None else model.to(device)), processor
+
+
+def _check_device(device: Any) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a build of torch without this kind of device
+        reason = str(error).partition("\n")[0]
+        there = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        usable = "cpu" if there is None else f"cpu and {there.type}"
+        raise ValueError(f"device {device} cannot be used here, which has {usable}: {reason}") from error
+
+
+def restore_positions(model: Any) -> None:
+    """Give a model, however it was loaded, the rotary positions that its family was trained with; twice is once."""
+    if family_of(model).restores_positions:
+        restore_text_positions(model)
