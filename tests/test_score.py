@@ -27,19 +27,21 @@ def test_table_shows_both_readings_side_by_side(capsys: pytest.CaptureFixture[st
     # Worked out by hand in test_metrics.py.
     status, out, _ = score(capsys, RESULTS)
     assert status == 0
-    header, official, exact = map(cells, out.splitlines())
+    table = out.split("\n\n")[0].splitlines()
+    header, official, exact = map(cells, table)
     assert header[:4] == ["reading", "n", "videos", "R1@0.3"]
     assert official[:4] == ["timelens", "official", "5", "3"]
     assert official[4:] == ["60.0", "20.0", "20.0", "30.0", "0.0 – 100.0", "1", "0", "1 dropped"]
     # 0.294521; residual sums 0.410959, -0.589041, 0.178082; moves / 4: variance 2 / 3 * 0.034218, half width 4.3027 SE.
     assert exact == ["exact", "6", "3", "66.7", "16.7", "16.7", "29.5", "0.0 – 94.4", "1", "0", "kept"]
-    assert len({len(line) for line in out.splitlines()[1:]}) <= 2
+    assert len({len(line) for line in table[1:]}) <= 2
+    assert "answers without a span, counted with IoU 0: 1 (" in out
 
 
 def test_one_reading_only(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = score(capsys, RESULTS, "--reading", "exact")
     assert "official" not in out
-    assert len(out.splitlines()) == 2
+    assert len(out.split("\n\n")[0].splitlines()) == 2
 
 
 def test_annotations_make_missing_answers_count(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -65,7 +67,7 @@ def test_average_over_subsets_of_equal_weight(capsys: pytest.CaptureFixture[str]
     other = tmp_path / "other.jsonl"
     other.write_text('{"activitynet/x.mp4>>>q>>>[[0, 10]]": {"timestamps": [[0, 9]], "answers": "0 - 9 seconds"}}\n')
     _, out, _ = score(capsys, RESULTS, other)
-    rows = [cells(line) for line in out.splitlines()]
+    rows = [cells(line) for line in out.split("\n\n")[0].splitlines()]
     assert [row[0] for row in rows[1::2]] == ["timelens", "other", "average"]
     assert rows[5][2:8] == ["6", "4", "80.0", "60.0", "60.0", "60.0"]
     assert rows[3][8] == rows[5][8] == "one video"
@@ -82,9 +84,9 @@ def test_subsets_within_a_file_are_rows(capsys: pytest.CaptureFixture[str], tmp_
 def test_runs_on_the_same_videos_are_not_averaged(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = score(capsys, RESULTS, LMMS, DATA / "timelens.jsonl")
     names = [cells(line)[0] for line in out.splitlines()[1:7:2]]
-    assert names == [RESULTS.name, LMMS.name, "timelens.jsonl"]
+    assert names == [RESULTS.name, f"{LMMS.stem}:timelens_bench_charades", "timelens.jsonl"]
     assert "\naverage" not in out
-    assert "No average: the rows share videos" in out
+    assert "No average over all: the rows share videos" in out
     figures = {tuple(cells(line)[-11:]) for line in out.splitlines()[1:7:2]}
     assert len(figures) == 1
 
@@ -128,8 +130,8 @@ def test_videos_left_out_of_an_evaluation_are_shown(capsys: pytest.CaptureFixtur
     [
         (["absent.json"], "absent.json"),
         ([RESULTS, "--annotations", "absent.json"], "absent.json"),
-        ([RESULTS, "--annotations", "a.json", "b.json"], "--annotations takes one file, or as many as"),
-        ([DATA / "annotations.json"], "annotations.json: row 1, neither a TimeLens result"),
+        ([RESULTS, "--annotations", DATA / "annotations.json", RESULTS], "--annotations takes one file, or as many as"),
+        ([DATA / "annotations.json"], "8 of 8 moments hold no prediction"),
     ],
 )
 def test_errors_are_one_line(capsys: pytest.CaptureFixture[str], arguments: list[object], message: str) -> None:
@@ -153,3 +155,11 @@ def test_results_of_other_annotations_are_an_error(capsys: pytest.CaptureFixture
 def test_unknown_options_are_errors(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         score(capsys, RESULTS, "--rounding", "1")
+
+
+def test_a_line_that_is_cut_off_is_said_in_plain_words(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / LMMS.name
+    path.write_text(LMMS.read_text().rstrip()[:-40])
+    status, _, err = score(capsys, path)
+    assert status == 2
+    assert "line 6 is not JSON: Unterminated string starting at column" in err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,13 @@ import torch
 
 os.environ["FORCE_QWENVL_VIDEO_READER"] = "decord"
 
-from lmms_eval.api.instance import Instance
+from requests_of import requests_for
 
 from timelens_plugins.answers import GROUNDING_PROMPT
+from timelens_plugins.clips import load_clip
+from timelens_plugins.encodings import build_messages
+from timelens_plugins.evaluation.generation import task_generation
 from timelens_plugins.evaluation.model import TimeLens
-from timelens_plugins.inference.engine import question_prompts
 from timelens_plugins.video import VideoError, sample_frames
 
 CLIPS = {"3MSZA": "person turn a light on", "OHOFG": "person sitting down in a chair"}
@@ -24,27 +25,6 @@ CLIPS = {"3MSZA": "person turn a light on", "OHOFG": "person sitting down in a c
 
 def load(checkpoint: Path, **options: Any) -> TimeLens:
     return TimeLens(pretrained=str(checkpoint), device="cpu", **options)
-
-
-def requests_for(model: TimeLens, docs: list[dict[str, Any]], **generation: Any) -> list[Instance]:
-    """Requests as lmms-eval makes them for chat models."""
-    model.task_dict["task"] = {"test": docs}
-
-    def messages(doc: dict[str, Any]) -> list[dict[str, Any]]:
-        return [
-            {"role": "user", "content": [{"type": "video", "url": doc["video"]}, {"type": "text", "text": doc["text"]}]}
-        ]
-
-    generation = {"max_new_tokens": 8, "until": []} | generation
-    return [
-        Instance(
-            request_type="generate_until",
-            arguments=("", messages, generation, n, "task", "test"),
-            idx=0,
-            metadata={"task": "task", "doc_id": n, "repeats": 1},
-        )
-        for n in range(len(docs))
-    ]
 
 
 @pytest.mark.parametrize("clip", CLIPS)
@@ -79,7 +59,8 @@ def test_inputs_equal_the_official_pipelines(
     )
 
     model = load(tiny_checkpoints[family])
-    [prompt] = question_prompts(model.processor, sample_frames(path, model.processor.frame_sampling), [text])
+    sampled = sample_frames(path, model.processor.frame_sampling)
+    prompt = load_clip(model.processor, sampled).prompt(build_messages(sampled, "", question=text))
     assert torch.equal(prompt.input_ids, expected["input_ids"][0])
     assert torch.equal(prompt.mm_token_type_ids, expected["mm_token_type_ids"][0])
     assert torch.equal(prompt.vision["pixel_values_videos"], expected["pixel_values_videos"])
@@ -95,6 +76,17 @@ def test_inputs_equal_the_official_pipelines(
         length = {"3MSZA": 930 / 30, "OHOFG": 335 / 9.533}[clip]
         [seconds] = torch.as_tensor(prompt.vision["second_per_grid_ts"]).tolist()
         assert seconds == pytest.approx(2 * length / frames_used, rel=1e-3)
+
+
+def test_the_protocol_of_timelens2_reaches_the_prompt(tiny_checkpoints: dict[str, Path], real_data: Path) -> None:
+    """At 1 fps and a bound of 200 x 200 pixels: 34 frames of 35 s, and 360 x 640 by 2.4 are 150 x 266.7."""
+    options = {"fps": 1, "max_frames": 2048, "min_tokens": 1, "total_tokens": 128_000, "max_pixels": 200**2}
+    model = load(tiny_checkpoints["qwen3_vl"], **options)
+    clip = sample_frames(real_data / "charades" / "OHOFG.mp4", model.processor.frame_sampling)
+    assert clip.frames.shape == (34, 3, 128, 256)
+    prompt = load_clip(model.processor, clip).prompt(build_messages(clip, "a query"))
+    assert prompt.vision["video_grid_thw"].tolist() == [[17, 8, 16]]
+    assert (prompt.input_ids == model.processor.video_token_id).sum() == 17 * 4 * 8
 
 
 @pytest.fixture
@@ -113,7 +105,7 @@ def test_answers_equal_stock_generate_in_any_grouping(
     model = load(tiny_checkpoints[family], total_tokens=256, batch_size=2)
     answers = [r.text for r in model.generate_until(requests_for(model, questions))]
     for shared in (True, False):
-        other = load(tiny_checkpoints[family], total_tokens=256, batch_size=1, share_prefill=shared)
+        other = load(tiny_checkpoints[family], total_tokens=256, batch_size=1, share_prefix=shared)
         assert [r.text for r in other.generate_until(requests_for(other, questions))] == answers
     for question, answer in zip(questions, answers, strict=True):
         clip = sample_frames(question["video"], model.processor.frame_sampling)
@@ -144,13 +136,13 @@ def test_a_prompt_of_ones_own_and_a_system_turn_reach_the_model(
     from timelens_plugins.inference import engine
 
     seen: list[str] = []
-    generate = engine.generate_group
+    prefill = engine.prefill
 
-    def recording(network: Any, shared: Any, *args: Any, queries: Any, **kwargs: Any) -> Any:
+    def recording(network: Any, shared: Any, queries: Any) -> Any:
         seen.append(model.processor.tokenizer.decode(torch.cat([shared.input_ids, queries[0]])))
-        return generate(network, shared, *args, queries=queries, **kwargs)
+        return prefill(network, shared, queries)
 
-    monkeypatch.setattr(engine, "generate_group", recording)
+    monkeypatch.setattr(engine, "prefill", recording)
     model = load(
         tiny_checkpoints["qwen3_vl"],
         total_tokens=256,
@@ -163,48 +155,30 @@ def test_a_prompt_of_ones_own_and_a_system_turn_reach_the_model(
     assert seen[0].endswith("<|vision_end|>When: a red circle appears?<|im_end|>\n<|im_start|>assistant\n")
 
 
-def test_a_killed_run_continues_from_its_journal(
-    tiny_checkpoints: dict[str, Path], questions: list[dict[str, Any]], tmp_path: Path
+def test_braces_of_a_prompt_file_are_text(
+    tiny_checkpoints: dict[str, Path],
+    questions: list[dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def start() -> TimeLens:
-        return load(tiny_checkpoints["qwen3_vl"], total_tokens=256, journal=str(tmp_path))
+    file = tmp_path / "prompt.txt"
+    file.write_text('When is {query}? In JSON: {"windows": [["<start>", "<end>"]], "query": "{query}"}\n')
+    model = load(tiny_checkpoints["qwen3_vl"], prompt=str(file))
+    docs = [questions[0], questions[0] | {"query": "a {query} of {braces}"}]
+    texts = [item.question.text for item in model._read(requests_for(model, docs))]
+    for doc, text in zip(docs, texts, strict=True):
+        query = doc["query"]
+        assert text == f'When is {query}? In JSON: {{"windows": [["<start>", "<end>"]], "query": "{query}"}}'
 
-    model = start()
-    complete = [r.text for r in model.generate_until(requests_for(model, questions))]
-    [path] = tmp_path.iterdir()
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(lines[:3]) + lines[3][:10])  # settings, two answers, half of the third
-    again = start()
-    asked: list[int] = []
-    answerer = again._answerer
+    def never(*args: Any, **options: Any) -> Any:
+        raise AssertionError("a model is loaded")
 
-    def counting(generation: Any) -> Any:
-        made = answerer(generation)
-        answer = made.answer
-        made.answer = lambda wanted: (asked.append(len(wanted)), answer(wanted))[1]
-        return made
-
-    again._answerer = counting  # type: ignore[method-assign]
-    assert [r.text for r in again.generate_until(requests_for(again, questions))] == complete
-    assert asked == [2]
-    other = load(tiny_checkpoints["qwen3_vl"], total_tokens=128, journal=str(tmp_path))
-    with pytest.raises(ValueError, match="total_tokens: 256 there, 128 here"):
-        other.generate_until(requests_for(other, questions))
-
-
-def test_a_checkpoint_trained_again_gets_none_of_the_old_answers(
-    tiny_checkpoints: dict[str, Path], questions: list[dict[str, Any]], tmp_path: Path
-) -> None:
-    checkpoint = tmp_path / "checkpoint"
-    shutil.copytree(tiny_checkpoints["qwen3_vl"], checkpoint)
-    before = load(checkpoint, total_tokens=256, journal=str(tmp_path / "journal"))
-    before.generate_until(requests_for(before, questions[:1]))
-    with torch.no_grad():
-        before.model.get_input_embeddings().weight.mul_(1.1)  # type: ignore[operator]
-    before.model.save_pretrained(checkpoint)  # type: ignore[operator]
-    after = load(checkpoint, total_tokens=256, journal=str(tmp_path / "journal"))
-    with pytest.raises(ValueError, match=r"written under other settings \(fingerprint: '\w+' there, '\w+' here\)"):
-        after.generate_until(requests_for(after, questions[:1]))
+    monkeypatch.setattr("timelens_plugins.evaluation.model.load_model", never)
+    (tmp_path / "empty.txt").write_text("When? {}")
+    (tmp_path / "latin.txt").write_bytes(b"\xe9 {query}")
+    for prompt in ("no placeholder", "x" * 5000, "a\0b", str(tmp_path), *map(str, tmp_path.glob("[el]*.txt"))):
+        with pytest.raises(ValueError, match=r"prompt must .*contain \{query\}"):
+            load(tiny_checkpoints["qwen3_vl"], prompt=prompt)
 
 
 def test_a_broken_video_stops_the_run_or_is_reported(
@@ -231,7 +205,9 @@ def test_a_broken_video_stops_the_run_or_is_reported(
         ({"encoding": "morse"}, "encoding"),
         ({"fps": 0}, "fps"),
         ({"prompt": "no placeholder"}, "query"),
-        ({"share_prefill": "maybe"}, "share_prefill"),
+        ({"share_prefix": "maybe"}, "share_prefix"),
+        ({"share_prefill": False}, "share_prefill is now called share_prefix"),
+        ({"decoder_threads": 1}, "decoder_threads is now called clip_workers"),
     ],
 )
 def test_values_out_of_range_are_named(
@@ -268,6 +244,25 @@ def test_other_kinds_of_questions_are_refused(
     request.arguments = (request.args[0], lambda doc: [{"role": "user", "content": content}], *request.args[2:])
     with pytest.raises(ValueError, match=message):
         model.generate_until([request])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"temperature": 0.7}, "do_sample=False with temperature=0.7"),
+        ({"do_sample": True}, "do_sample=True with temperature=0"),
+        ({"do_sample": True, "temperature": None}, "do_sample=True with no temperature"),
+    ],
+)
+def test_half_of_a_request_for_sampling_is_an_error(changed: dict[str, Any], message: str) -> None:
+    """``--gen_kwargs temperature=0.7`` leaves the task's ``do_sample: false``: neither is followed in silence."""
+    task = {"max_new_tokens": 512, "temperature": 0, "do_sample": False, "until": []}
+    with pytest.raises(ValueError, match=f"'bench': {message}: for sampled answers set both"):
+        task_generation(task | changed, "bench")
+    both = task_generation(task | {"do_sample": True, "temperature": 0.7}, "bench")
+    assert (both["do_sample"], both["temperature"]) == (True, 0.7)
+    assert task_generation({"temperature": 0.7}, "bench")["do_sample"], "nothing contradicts it"
+    assert not task_generation({"top_p": 1.0, "until": "."}, "bench")["do_sample"]
 
 
 def test_unknown_generation_settings_are_named(

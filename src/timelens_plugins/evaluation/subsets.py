@@ -1,117 +1,101 @@
-"""Which annotations and videos each task reads, and the check that every video is there.
+"""The moments that a task evaluates, and the check that every video is there.
 
-TimeLens-Bench is looked for in the folder ``TIMELENS_BENCH_DIR``, else fetched from the hub; the original benchmarks,
-which no single place distributes, in ``TIMELENS_ORIGINAL_DIR``. A missing video is an error unless
-``TIMELENS_ALLOW_MISSING=1``: then its moments are left out, counted, and shown in the result.
+A missing video, or one of zero bytes, is an error unless ``TIMELENS_ALLOW_MISSING=1``: then its moments are left out,
+counted, and shown in the result.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from timelens_plugins.evaluation.shards import unpack_shards
-from timelens_plugins.moments import LoadedMoments, Moment, load_moments
+from loguru import logger as lmms_eval_logger
 
-__all__ = ["SUBSETS", "Subset", "SubsetMoments", "check_tasks", "load_subset"]
+from timelens_plugins.evaluation.shards import unpack_shards
+from timelens_plugins.evaluation.specs import Places, TaskSpec
+from timelens_plugins.moments import Moment, find_video, load_moments
+from timelens_plugins.moments.faults import BY_VALIDATE, skipped_by
+from timelens_plugins.suffixes import VIDEO_SUFFIXES
+
+__all__ = ["SubsetMoments", "check_specs", "load_subset"]
 
 logger = logging.getLogger(__name__)
-
-HUB_DATASET = "TencentARC/TimeLens-Bench"
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
-
-
-@dataclass(frozen=True)
-class Subset:
-    """One task: where its annotations lie below the root, and the folders that may hold its videos."""
-
-    task: str
-    root: str  # environment variable that names the root folder
-    format: str
-    annotations: tuple[str, ...]  # alternatives, in order of preference
-    videos: tuple[str, ...]  # folders, in order of preference
-    shards: str | None = None  # folder of tar archives to unpack into the first video folder
-
-
-def _bench(name: str) -> Subset:
-    return Subset(
-        task=f"timelens_bench_{name}",
-        root="TIMELENS_BENCH_DIR",
-        format="timelens_bench",
-        annotations=(f"{name}-timelens.json",),
-        videos=(f"videos/{name}",),
-        shards=f"video_shards/{name}",
-    )
-
-
-def _original(name: str, format: str, folder: str, *annotations: str) -> Subset:  # noqa: A002 - as in load_moments
-    return Subset(
-        task=f"timelens_original_{name}",
-        root="TIMELENS_ORIGINAL_DIR",
-        format=format,
-        annotations=tuple(f"{folder}/{file}" for file in annotations),
-        videos=(f"{folder}/videos", f"videos/{folder}", folder),
-    )
-
-
-SUBSETS: dict[str, Subset] = {
-    subset.task: subset
-    for subset in (
-        _bench("charades"),
-        _bench("activitynet"),
-        _bench("qvhighlights"),
-        _original("charades_sta", "charades_sta", "charades", "charades_sta_test.json"),
-        _original("activitynet_captions", "activitynet_captions", "activitynet", "val_2.json"),
-        _original("qvhighlights", "qvhighlights", "qvhighlights", "highlight_val_release.jsonl"),
-    )
-}
 
 
 @dataclass(frozen=True)
 class SubsetMoments:
-    """The moments of a task whose videos exist, and what is missing."""
+    """The moments of a task whose videos exist, and what is missing.
 
-    subset: Subset
-    moments: tuple[Moment, ...]
-    missing: tuple[str, ...]  # paths of videos that are annotated but absent
-    missing_moments: int
-
-
-def check_tasks(tasks: Iterable[str]) -> None:
-    """Load the subsets of these tasks and groups, which raises for whatever is missing.
-
-    Names of other packages' tasks are ignored.
+    Attributes:
+        task: its name.
+        moments: whose videos exist, in the order of the annotations.
+        missing: paths of videos that are annotated but absent, or of zero bytes.
+        missing_moments: for each of ``moments``, how many without a video (and with a span) stand right before it, and
+            for the last one also behind it: so the first of them, as ``--limit`` takes them, have those of their part.
+        missing_absent: as many of those whose event is not in the video.
     """
-    for task in tasks:
-        for name in SUBSETS:
-            if name == task or name.startswith(f"{task}_"):
-                load_subset(name)
+
+    task: str
+    moments: tuple[Moment, ...]
+    missing: tuple[str, ...]
+    missing_moments: tuple[int, ...]
+    missing_absent: tuple[int, ...]
+
+    @property
+    def any_absent(self) -> bool:
+        """Whether there are annotations of events that are not in the video."""
+        return any(self.missing_absent) or not all(moment.spans for moment in self.moments)
 
 
-def load_subset(task: str) -> SubsetMoments:
+def check_specs(specs: Iterable[TaskSpec], limit: float | None = None, offset: int = 0) -> None:
+    """Load these subsets, which raises for whatever is missing, and see that some of their moments are to be answered.
+
+    Args:
+        specs: of the tasks of a run.
+        limit: moments of each task, or a share of them below 1; None or -1 for all.
+        offset: moments of each task that are passed over.
+
+    Raises:
+        ValueError: also a limit or an offset that leaves nothing to answer.
+    """
+    for spec in specs:
+        count = len(load_subset(spec).moments)
+        if limit not in (None, -1) and not 0 < limit < math.inf:
+            raise ValueError(f"limit must be above 0, or -1 for all {count} moments of {spec.task}, got {limit:g}")
+        if offset >= count:
+            raise ValueError(f"{spec.task}: an offset of {offset} leaves none of its {count} moments")
+
+
+def load_subset(spec: TaskSpec) -> SubsetMoments:
     """The moments of a task, each with the path of an existing video.
 
     Raises:
         FileNotFoundError: no root folder, no annotations, or missing videos, which it names.
         ValueError: faults in the annotations, an empty video file, or no video at all.
     """
-    subset = SUBSETS[task]
-    return _load(subset, os.environ.get(subset.root), _allow_missing())
+    return _load(spec, spec.resolve(), _allow_missing())
 
 
 @functools.lru_cache
-def _load(subset: Subset, root_setting: str | None, allow_missing: bool) -> SubsetMoments:
-    root = _root(subset, root_setting)
-    annotations = _annotations(subset, root)
-    loaded = load_moments(annotations, format=subset.format, source=annotations.stem)
-    logger.info("%s: %s", subset.task, loaded.report.summary())
-    if subset.shards:
-        unpack_shards(root / subset.shards, root / subset.videos[0])
-    return _with_videos(subset, loaded, root, allow_missing)
+def _load(spec: TaskSpec, places: Places, allow_missing: bool) -> SubsetMoments:
+    annotations = _annotations(spec, places)
+    with skipped_by(BY_VALIDATE):
+        loaded = load_moments(annotations, format=places.format, allow_absent=True)
+    lmms_eval_logger.info("{}: {}", spec.task, loaded.report.summary())  # the one that the command shows
+    moments = [moment for moment in loaded if moment.flags.isdisjoint(spec.leave_out)]
+    if spec.leave_out:  # said where it is none, too: a flag may be misspelt
+        flags, left_out = " or ".join(spec.leave_out), len(loaded) - len(moments)
+        lmms_eval_logger.info("{}: {} annotations flagged {} are not evaluated", spec.task, left_out, flags)
+    folders = places.videos or (annotations.parent / "videos", annotations.parent)
+    if places.shards is not None:
+        unpack_shards(places.shards, folders[0])
+    source = (loaded.report.format, annotations.stem)
+    return _with_videos(spec.task, moments, source, folders, allow_missing)
 
 
 def _allow_missing() -> bool:
@@ -121,79 +105,90 @@ def _allow_missing() -> bool:
     return value == "1"
 
 
-def _root(subset: Subset, setting: str | None) -> Path:
-    if setting:
-        root = Path(setting).expanduser().resolve()
-        if not root.is_dir():
-            raise FileNotFoundError(f"{subset.root} is set to {root}, which is not a folder")
-        return root
-    if subset.root != "TIMELENS_BENCH_DIR":
-        raise FileNotFoundError(
-            f"{subset.task} needs {subset.root}: a folder with {subset.annotations[0]} "
-            f"and the videos in {subset.videos[0]}/"
+def _annotations(spec: TaskSpec, places: Places) -> Path:
+    for path in places.annotations:
+        if path.is_file():
+            return path
+    variable = f" (root: {spec.root.removeprefix('$')})" if spec.root is not None else f" ({spec.file})"
+    raise FileNotFoundError(f"{spec.task}: no annotations at {places.annotations[0]}{variable}")
+
+
+def _with_videos(
+    task: str, moments: Sequence[Moment], unnamed: tuple[str, str], folders: Sequence[Path], allow_missing: bool
+) -> SubsetMoments:
+    """``unnamed``: what the source of annotations is that name no data set, and what they are called instead."""
+    located = _located(moments, folders)
+    empty = sorted({str(path) for path in located.values() if path is not None and path.stat().st_size == 0})
+    if empty and not allow_missing:
+        raise ValueError(
+            f"{task}: {_some(empty)} of zero bytes; fetch again. To evaluate the others and have these counted as "
+            "missing, set TIMELENS_ALLOW_MISSING=1."
         )
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(HUB_DATASET, repo_type="dataset"))
-    except Exception as error:  # the hub raises many kinds; all mean that the data is not here, and the cause is shown
-        raise FileNotFoundError(
-            f"{subset.task}: TIMELENS_BENCH_DIR is not set and {HUB_DATASET} could not be fetched from the hub "
-            f"({type(error).__name__}: {error}). Set TIMELENS_BENCH_DIR to a folder with {subset.annotations[0]} "
-            f"and the videos in {subset.videos[0]}/ or their archives in {subset.shards}/."
-        ) from error
-
-
-def _annotations(subset: Subset, root: Path) -> Path:
-    for name in subset.annotations:
-        if (root / name).is_file():
-            return root / name
-    raise FileNotFoundError(f"{subset.task}: no annotations at {root / subset.annotations[0]} (root: {subset.root})")
-
-
-def _with_videos(subset: Subset, loaded: LoadedMoments, root: Path, allow_missing: bool) -> SubsetMoments:
-    present = _index_videos([root / folder for folder in subset.videos])
-    found, missing, missing_moments = [], {}, 0
-    for moment in loaded:
-        path = present.get(moment.video_id)
-        if path is None:
-            missing[moment.video_id] = str(root / subset.videos[0] / f"{moment.video_id}{VIDEO_SUFFIXES[0]}")
-            missing_moments += 1
+    found, missing, before = [], {}, list[list[int]]()
+    waiting = [0, 0]  # with a span, and of events that are not in the video
+    for moment in moments:
+        path = located[moment.video]
+        if path is None or str(path) in empty:
+            missing[moment.video] = str(path or folders[0] / moment.video)
+            waiting[not moment.spans] += 1
         else:
-            found.append(replace(moment, video=str(path)))
-    empty = sorted({moment.video for moment in found if Path(moment.video).stat().st_size == 0})
-    if empty:
-        raise ValueError(f"{subset.task}: {_some(empty)} of zero bytes; fetch again")
+            before.append(waiting)
+            waiting = [0, 0]
+            source = unnamed[1] if moment.source == unnamed[0] else moment.source
+            found.append(replace(moment, video=str(path), source=source))
     if missing and not (allow_missing and found):
         remedy = (
             "" if allow_missing else " To evaluate the others and have these counted, set TIMELENS_ALLOW_MISSING=1."
         )
         raise FileNotFoundError(
-            f"{subset.task}: {_some(list(missing.values()))} missing, with {missing_moments} of {len(loaded)} "
+            f"{task}: {_some(list(missing.values()))} missing, with {len(moments) - len(found)} of {len(moments)} "
             f"annotations.{remedy}"
         )
     if missing:
         logger.warning(
-            "%s: %s missing; %d of %d annotations are not evaluated (TIMELENS_ALLOW_MISSING=1)",
-            subset.task,
+            "%s: %s missing%s; %d of %d annotations are not evaluated (TIMELENS_ALLOW_MISSING=1)",
+            task,
             _some(list(missing.values())),
-            missing_moments,
-            len(loaded),
+            f", {len(empty)} of them of zero bytes" if empty else "",
+            len(moments) - len(found),
+            len(moments),
         )
-    return SubsetMoments(subset, tuple(found), tuple(missing.values()), missing_moments)
+    if before:
+        before[-1] = [a + b for a, b in zip(before[-1], waiting, strict=True)]
+    missing_moments, missing_absent = (tuple(counts[kind] for counts in before) for kind in (0, 1))
+    return SubsetMoments(task, tuple(found), tuple(missing.values()), missing_moments, missing_absent)
 
 
-def _index_videos(folders: list[Path]) -> dict[str, Path]:
-    """Video id to file; an earlier folder, then an earlier suffix wins."""
+def _located(moments: Iterable[Moment], folders: Sequence[Path]) -> dict[str, Path | None]:
+    """The file of every annotated video: of the first folder that has it, there by its path, then by its id."""
+    indices = [(folder, _index_videos(folder)) for folder in folders]
+    located: dict[str, Path | None] = {}
+    for moment in moments:
+        if moment.video not in located:
+            places = (_locate(moment, folder, index) for folder, index in indices)
+            located[moment.video] = next((path for path in places if path is not None), None)
+    return located
+
+
+def _locate(moment: Moment, folder: Path, index: dict[str, Path]) -> Path | None:
+    path = folder / moment.video
+    if path.is_file():
+        return path
+    if "/" not in moment.video_id:
+        return index.get(moment.video_id)
+    try:
+        return find_video(path)
+    except FileNotFoundError:
+        return None
+
+
+def _index_videos(folder: Path) -> dict[str, Path]:
+    """Video id to file; an earlier suffix wins."""
     index: dict[str, Path] = {}
-    for folder in folders:
-        if not folder.is_dir():
-            continue
-        here: dict[str, Path] = {}
+    if folder.is_dir():
         for path in sorted(folder.iterdir(), key=lambda p: _suffix_rank(p.suffix)):
             if path.suffix.lower() in VIDEO_SUFFIXES:
-                here.setdefault(path.name[: -len(path.suffix)], path)
-        index = here | index
+                index.setdefault(path.name[: -len(path.suffix)], path)
     return index
 
 
