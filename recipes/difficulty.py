@@ -13,92 +13,50 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from transformers import AutoModelForImageTextToText
-from trl import TrlParser
 
-from timelens_plugins.difficulty.estimate import Answering, difficulty_settings, estimate_difficulty
+from timelens_plugins.difficulty.estimate import Answering, difficulty_settings, engine_settings, estimate_difficulty
+from timelens_plugins.families.load import load_model
+from timelens_plugins.inference.answering import Engine
 from timelens_plugins.inference.engine import VideoAnswerer
-from timelens_plugins.synthetic.materialise import materialise
-from timelens_plugins.timestamps import load_processor
-from timelens_plugins.training.arguments import DataArguments, training_moments
-
-
-@dataclass
-class EstimateArguments:
-    """Model, answers, output."""
-
-    model_name_or_path: str = field(metadata={"help": "Checkpoint folder, hub name, or a synthetic: name."})
-    output: str = field(metadata={"help": "The file of difficulty rows (JSON Lines) to write."})
-    model_revision: str = field(default="main", metadata={"help": "Of a hub repository."})
-    dtype: str = field(default="auto", metadata={"help": "Of the weights: auto, float32, bfloat16 or float16."})
-    device: str | None = field(default=None, metadata={"help": "Default: this process's GPU, or the CPU."})
-    attn_implementation: str | None = field(default=None, metadata={"help": "As transformers' from_pretrained."})
-    samples: int = field(default=1, metadata={"help": "Answers a moment: 1, greedy, or several, sampled."})
-    temperature: float = field(default=1.0, metadata={"help": "Of sampled answers."})
-    top_p: float = field(default=1.0, metadata={"help": "Of sampled answers."})
-    max_new_tokens: int = field(default=512, metadata={"help": "Of an answer."})
-    max_rows: int = field(default=16, metadata={"help": "Answers of a video decoded at the same time."})
-    seed: int = field(default=0, metadata={"help": "Of sampled answers."})
-    decoder_threads: int = field(default=2, metadata={"help": "Videos decoded ahead of the model."})
-    video_backend: str = field(default="auto", metadata={"help": "auto, pyav, decord or torchcodec."})
-    on_bad_video: str = field(
-        default="skip",
-        metadata={"help": "An unreadable video is listed beside the output ('skip'), or stops the run ('error')."},
-    )
-    shard: int | None = field(default=None, metadata={"help": "Which process this is. Default: RANK, or 0."})
-    shards: int | None = field(default=None, metadata={"help": "Of how many. Default: WORLD_SIZE, or 1."})
-
-    def __post_init__(self) -> None:
-        if self.on_bad_video not in ("skip", "error"):
-            raise ValueError(f"on_bad_video must be 'skip' or 'error', got {self.on_bad_video!r}")
-        if (self.shard is None) != (self.shards is None):
-            raise ValueError("shard and shards are set together, or not at all")
-        if self.shard is None or self.shards is None:
-            self.shard, self.shards = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-
+from timelens_plugins.recipe import (
+    DataArguments,
+    EstimateArguments,
+    api_settings,
+    before_training,
+    files_of,
+    load_recipe_processor,
+    start,
+    training_moments,
+    vllm_settings,
+)
+from timelens_plugins.video import open_cache
 
 SETTINGS = (DataArguments, EstimateArguments)
 
 
 def main(data: DataArguments, arguments: EstimateArguments) -> int:
-    checkpoint = materialise(arguments.model_name_or_path, data.synthetic_folder)
-    data.annotations = materialise(data.annotations, data.synthetic_folder)
-    answering = Answering(
-        samples=arguments.samples,
-        temperature=arguments.temperature,
-        top_p=arguments.top_p,
-        max_new_tokens=arguments.max_new_tokens,
-        max_rows=arguments.max_rows,
-        seed=arguments.seed,
-    )
-    moments = training_moments(data, arguments.on_bad_video)  # type: ignore[arg-type]  # checked above
-    processor = load_processor(checkpoint, data.encoding, revision=arguments.model_revision, **data.sampling)
-    model = AutoModelForImageTextToText.from_pretrained(
-        checkpoint,
-        revision=arguments.model_revision,
-        dtype=arguments.dtype,
-        attn_implementation=arguments.attn_implementation,
-    ).eval()
-    answerer = VideoAnswerer(
-        model.to(arguments.device or _device()),
-        processor,
-        answering.generation_config(model),
-        samples=answering.samples,
-        max_rows=answering.max_rows,
-        decoder_threads=arguments.decoder_threads,
-        video_backend=arguments.video_backend,
-        on_bad_video=arguments.on_bad_video,  # type: ignore[arg-type]  # checked above
-    )
+    with before_training():
+        data.annotations = files_of(data.annotations, data.synthetic_folder)
+        answering = Answering(
+            samples=arguments.samples,
+            temperature=arguments.temperature,
+            top_p=arguments.top_p,
+            max_new_tokens=arguments.max_new_tokens,
+            max_rows=arguments.max_rows,
+            seed=arguments.seed,
+        )
+        moments = training_moments(data, arguments.on_bad_video)  # type: ignore[arg-type]  # checked above
+        build = {"transformers": _model, "vllm": _vllm, "api": _endpoint}[arguments.engine]
+        engine, settings = build(data, arguments, answering)
+    settings |= {"video_backend": arguments.video_backend}  # the frames of some files depend on it
     outcome = estimate_difficulty(
-        answerer,
+        engine,
         moments,
         arguments.output,
-        difficulty_settings(
-            model, processor, arguments.model_name_or_path, answering, revision=arguments.model_revision
-        ),
+        settings,
         seed=answering.seed,
         shard=arguments.shard or 0,
         shards=arguments.shards or 1,
@@ -117,10 +75,82 @@ def main(data: DataArguments, arguments: EstimateArguments) -> int:
     return 0
 
 
+def _model(
+    data: DataArguments, arguments: EstimateArguments, answering: Answering
+) -> tuple[Engine[Any], dict[str, Any]]:
+    """A checkpoint, loaded here."""
+    checkpoint = files_of(arguments.model_name_or_path, data.synthetic_folder)
+    processor = load_recipe_processor(data, checkpoint, arguments.model_revision)
+    model, _ = load_model(
+        checkpoint,
+        processor=processor,
+        revision=arguments.model_revision,
+        dtype=arguments.dtype,
+        device=arguments.device or _device(),
+        attn_implementation=arguments.attn_implementation,
+    )
+    engine = VideoAnswerer(
+        model,
+        processor,
+        answering.generation_config(model),
+        samples=answering.samples,
+        max_rows=answering.max_rows,
+        clip_workers=arguments.clip_workers,
+        video_backend=arguments.video_backend,
+        cache=open_cache(arguments.cache, arguments.cache_gb),
+        on_bad_video=arguments.on_bad_video,  # type: ignore[arg-type]  # checked above
+    )
+    return engine, difficulty_settings(
+        model, processor, arguments.model_name_or_path, answering, revision=arguments.model_revision
+    )
+
+
+def _vllm(
+    data: DataArguments, arguments: EstimateArguments, answering: Answering
+) -> tuple[Engine[Any], dict[str, Any]]:
+    """A checkpoint in vLLM; transformers loads it first, to tell which it is."""
+    from timelens_plugins.inference.vllm.engine import VllmEngine
+    from timelens_plugins.inference.vllm.model import VllmModel, mark
+
+    checkpoint = files_of(arguments.model_name_or_path, data.synthetic_folder)
+    processor = load_recipe_processor(data, checkpoint, arguments.model_revision)
+    model = VllmModel(
+        checkpoint, processor, vllm_settings(arguments), dtype=arguments.dtype, revision=arguments.model_revision
+    )
+    engine = VllmEngine(
+        model,
+        answering.generation(),
+        answering.samples,
+        seed=answering.seed if answering.samples > 1 else None,
+        clip_workers=arguments.clip_workers,
+        video_backend=arguments.video_backend,
+        cache=open_cache(arguments.cache, arguments.cache_gb),
+        on_bad_video=arguments.on_bad_video,  # type: ignore[arg-type]  # checked above
+    )
+    settings = difficulty_settings(
+        model.in_transformers(),
+        processor,
+        arguments.model_name_or_path,
+        answering,
+        revision=arguments.model_revision,
+    )
+    return engine, settings | mark()
+
+
+def _endpoint(
+    data: DataArguments, arguments: EstimateArguments, answering: Answering
+) -> tuple[Engine[Any], dict[str, Any]]:
+    """A model behind an OpenAI-compatible endpoint."""
+    from timelens_plugins.inference.api.engine import ApiEngine
+
+    engine = ApiEngine(api_settings(data, arguments), answering.generation(), answering.samples)
+    return engine, engine_settings(engine, arguments.model_name_or_path, answering)
+
+
 def _device() -> str:
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
-    sys.exit(main(*TrlParser(SETTINGS).parse_args_and_config()))
+    start(main, SETTINGS)

@@ -13,13 +13,21 @@ from __future__ import annotations
 import logging
 import os
 
-from transformers import AutoModelForImageTextToText
-from trl import ModelConfig, TrlParser, get_peft_config
+from trl import ModelConfig, get_peft_config
 
+from timelens_plugins.families.load import load_model
+from timelens_plugins.recipe import (
+    DataArguments,
+    annotated_moments,
+    available_moments,
+    before_training,
+    described,
+    files_of,
+    load_recipe_processor,
+    start,
+    suitable_moments,
+)
 from timelens_plugins.sft import TimeLensSFTConfig, TimeLensSFTTrainer
-from timelens_plugins.synthetic.materialise import materialise
-from timelens_plugins.timestamps import load_processor
-from timelens_plugins.training.arguments import DataArguments, training_moments
 from timelens_plugins.training.checkpoints import chosen_checkpoint
 from timelens_plugins.training.dataset import moments_dataset
 
@@ -27,26 +35,31 @@ SETTINGS = (DataArguments, TimeLensSFTConfig, ModelConfig)
 
 
 def main(data: DataArguments, training: TimeLensSFTConfig, model_config: ModelConfig) -> None:
-    if model_config.model_name_or_path is None:
-        raise ValueError("model_name_or_path is not set")
-    if model_config.load_in_8bit or model_config.load_in_4bit:
-        raise ValueError("quantised base weights are not supported: leave load_in_8bit and load_in_4bit out")
-    resumed = chosen_checkpoint(training.output_dir, training.resume_from_checkpoint)
-    checkpoint = materialise(model_config.model_name_or_path, data.synthetic_folder)
-    data.annotations = materialise(data.annotations, data.synthetic_folder)
+    with before_training():
+        if model_config.model_name_or_path is None:
+            raise ValueError("model_name_or_path is not set")
+        if model_config.load_in_8bit or model_config.load_in_4bit:
+            raise ValueError("quantised base weights are not supported: leave load_in_8bit and load_in_4bit out")
+        resumed = chosen_checkpoint(training.output_dir, training.resume_from_checkpoint)
+        checkpoint = files_of(model_config.model_name_or_path, data.synthetic_folder)
+        data.annotations = files_of(data.annotations, data.synthetic_folder)
 
-    processor = load_processor(checkpoint, data.encoding, revision=model_config.model_revision, **data.sampling)
-    moments = training_moments(data, training.on_bad_video)  # type: ignore[arg-type]  # checked by the config
-    model = AutoModelForImageTextToText.from_pretrained(
-        checkpoint,
-        revision=model_config.model_revision,
-        dtype=model_config.dtype,
-        attn_implementation=model_config.attn_implementation,
-    )
+        processor = load_recipe_processor(data, checkpoint, model_config.model_revision)
+        annotated = annotated_moments(data)
+        suitable = suitable_moments(data, annotated)
+        moments = available_moments(data, suitable, training.on_bad_video)
+        model, _ = load_model(
+            checkpoint,
+            processor=processor,
+            revision=model_config.model_revision,
+            dtype=model_config.dtype,
+            attn_implementation=model_config.attn_implementation,
+        )
+    description = described(data, annotated, suitable)
     trainer = TimeLensSFTTrainer(
         model=model,
         args=training,
-        train_dataset=moments_dataset(moments, processor.encoding),
+        train_dataset=moments_dataset(moments, processor.encoding, prompt=processor.prompt, description=description),
         processing_class=processor,
         peft_config=get_peft_config(model_config),
     )
@@ -57,4 +70,4 @@ def main(data: DataArguments, training: TimeLensSFTConfig, model_config: ModelCo
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
-    main(*TrlParser(SETTINGS).parse_args_and_config())
+    start(main, SETTINGS)

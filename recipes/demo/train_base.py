@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from pathlib import Path
 from types import MethodType
@@ -36,6 +35,7 @@ from transformers import Qwen3VLForConditionalGeneration
 from transformers.models.qwen3_vl.modeling_qwen3_vl import apply_rotary_pos_emb_vision
 
 from timelens_plugins.answers import GROUNDING_PROMPT
+from timelens_plugins.atomic import replacing
 from timelens_plugins.metrics import chance_levels
 from timelens_plugins.spans import pairwise_iou
 from timelens_plugins.synthetic.curriculum import RECALL_LEVELS, Curriculum, mixed_scenes
@@ -232,8 +232,8 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "rng": json.dumps(self.rng.bit_generator.state),
         }
-        torch.save(state, path.with_suffix(".part"))
-        os.replace(path.with_suffix(".part"), path)
+        with replacing(path) as part:
+            torch.save(state, part)
 
     def _resume(self) -> None:
         path = self.args.output / "state.pt"

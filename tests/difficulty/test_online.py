@@ -7,8 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from timelens_plugins.difficulty import Estimates, OnlineDifficulty
-from timelens_plugins.sampling import Weighting
+from timelens_plugins.difficulty import Estimates, OnlineDifficulty, Weighting
 
 IDS = [f"m{i}" for i in range(6)]
 

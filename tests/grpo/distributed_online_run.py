@@ -16,9 +16,9 @@ import torch
 from accelerate.state import AcceleratorState
 from distributed_run import FSDP2, shard_on_cpus
 
-from timelens_plugins.grpo.selection import settings_of_run
 from timelens_plugins.plateau.best import save_final_model
 from timelens_plugins.plateau.callback import RewardPlateauCallback
+from timelens_plugins.recipe import settings_of_run
 
 
 def settings(processes: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Run by torchrun on two processes, with DDP and then with FSDP2; prints what each logs, as JSON.
+"""Run by torchrun on two processes: DDP in three ways, FSDP2 with two queries a video; prints what each logs, as JSON.
 
 ``torchrun distributed_run.py CHECKPOINT ANNOTATIONS OUTPUT BROKEN``
 """
@@ -44,6 +44,20 @@ def settings(processes: int) -> dict[str, Any]:
     }
 
 
+def several_queries(processes: int) -> dict[str, Any]:
+    """Four prompts of two videos, each of which is trained in a row of its own."""
+    return settings(processes) | {
+        "queries_per_video": 2,
+        "per_device_train_batch_size": 2 * grpo_runs.GENERATIONS,
+        "gradient_accumulation_steps": 2 // processes,
+    }
+
+
+def kept_prefill(processes: int) -> dict[str, Any]:
+    """The same, trained on the prefill of the rollout on two processes, and with prompts computed twice on one."""
+    return several_queries(processes) | {"num_iterations": 1, "keep_prefill": processes > 1}
+
+
 def moments_with_a_broken_video(annotations: Path, broken: Path) -> list[Any]:
     """Prompts of different lengths; the last of the first batch cannot be read."""
     moments = grpo_runs.training_moments(annotations)
@@ -63,13 +77,19 @@ def shard_on_cpus(self: AcceleratorState, *args: Any, **kwargs: Any) -> None:
 if __name__ == "__main__":
     checkpoint, annotations, output, broken = map(Path, sys.argv[1:])
     torch.set_num_threads(1)
-    for name, sharding in (("ddp", {}), ("fsdp2", FSDP2)):
+    for name, sharding, chosen in (
+        ("ddp", {}, settings),
+        ("videos", {}, several_queries),
+        ("kept", {}, kept_prefill),
+        ("fsdp2", FSDP2, several_queries),
+    ):
         AcceleratorState._reset_state()
         GradientState._reset_state()
         moments = moments_with_a_broken_video(annotations, broken)
         if sharding:
             AcceleratorState.__init__ = shard_on_cpus  # type: ignore[method-assign]
-        trainer = grpo_runs.make_trainer(checkpoint, moments, output / name, **settings(2), **sharding)
+        saving = {} if sharding else {"save_strategy": "steps", "save_steps": 2}
+        trainer = grpo_runs.make_trainer(checkpoint, moments, output / name, **chosen(2), **sharding, **saving)
         assert trainer.accelerator.is_fsdp2 == bool(sharding)
         assert trainer.accelerator.num_processes == 2
         trainer.train()

@@ -9,9 +9,9 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from timelens_plugins.difficulty import OnlineDifficulty
+from timelens_plugins.encodings import load_processor
 from timelens_plugins.grpo import TimeLensGRPOConfig, TimeLensGRPOTrainer
 from timelens_plugins.moments import Moment, load_moments
-from timelens_plugins.timestamps import load_processor
 from timelens_plugins.training.dataset import moments_dataset
 
 SAMPLING: dict[str, Any] = {"fps": 1.0, "min_tokens": 4, "total_tokens": 64}
@@ -52,6 +52,7 @@ def make_trainer(
     callbacks: Any = None,
     with_eval: bool = False,
     online: dict[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
     **settings: Any,
 ) -> TimeLensGRPOTrainer:
     """A trainer on the CPU for three steps of two prompts, four completions of ten tokens each.
@@ -79,7 +80,7 @@ def make_trainer(
     processor = load_processor(checkpoint, encoding, **sampling)
     dataset = moments_dataset(moments, processor.encoding)
     return TimeLensGRPOTrainer(
-        model=AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32),
+        model=AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=dtype),
         reward_funcs=reward,
         args=TimeLensGRPOConfig(**(defaults | settings)),
         train_dataset=dataset,

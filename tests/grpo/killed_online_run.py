@@ -26,6 +26,12 @@ SETTINGS: dict[str, Any] = {
     "save_steps": 1,
     "online": {"half_life": 6},
 }
+VIDEOS: dict[str, Any] = SETTINGS | {
+    "per_device_train_batch_size": 2 * grpo_runs.GENERATIONS,
+    "queries_per_video": 2,
+    "max_steps": 10,
+}
+"""The same in eight prompts of four videos."""
 KILLED_AFTER = 6
 
 
@@ -43,6 +49,7 @@ class Kill(TrainerCallback):
 
 
 if __name__ == "__main__":
-    checkpoint, annotations, output = map(Path, sys.argv[1:])
+    checkpoint, annotations, output = map(Path, sys.argv[1:4])
     moments = grpo_runs.training_moments(annotations)
-    grpo_runs.make_trainer(checkpoint, moments, output, callbacks=[plateau(), Kill()], **SETTINGS).train()
+    settings = VIDEOS if sys.argv[4:] == ["videos"] else SETTINGS
+    grpo_runs.make_trainer(checkpoint, moments, output, callbacks=[plateau(), Kill()], **settings).train()

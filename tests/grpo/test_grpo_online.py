@@ -20,7 +20,7 @@ from grpo_runs import GENERATIONS, Diary, history
 from killed_online_run import KILLED_AFTER, SETTINGS, plateau
 
 from timelens_plugins.difficulty import Estimates, OnlineDifficulty
-from timelens_plugins.grpo import TimeLensGRPOTrainer
+from timelens_plugins.grpo import TimeLensGRPOTrainer, resume
 from timelens_plugins.grpo.online import DIFFICULTY_FILE, OnlineDraws
 from timelens_plugins.moments import Moment
 from timelens_plugins.rewards import parse_penalty, temporal_iou_reward, wasserstein_reward
@@ -92,7 +92,7 @@ def test_resume_in_the_second_epoch(
     make_trainer: MakeTrainer, moments: list[Moment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One generation batch a step: the next one is always drawn before a step's rewards are known."""
-    save = TimeLensGRPOTrainer._save_run_state
+    save = resume.save
 
     def save_last(trainer: TimeLensGRPOTrainer, folder: Path) -> Any:
         content = save(trainer, folder)
@@ -100,7 +100,7 @@ def test_resume_in_the_second_epoch(
         assert not (folder / STATE_FILE).exists(), "what marks a checkpoint as complete comes after everything else"
         return content
 
-    monkeypatch.setattr(TimeLensGRPOTrainer, "_save_run_state", save_last)
+    monkeypatch.setattr(resume, "save", save_last)
     settings: dict[str, Any] = {"rows": moments[:6], "max_steps": 8, "save_steps": 1, "online": {"half_life": 4}}
     whole = make_trainer(**settings, output_dir=tmp_path, save_strategy="steps")
     whole.train()

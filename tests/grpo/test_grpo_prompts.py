@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from grpo_runs import SAMPLING
 
+from timelens_plugins.clips import ClipKey, ClipLoader
+from timelens_plugins.encodings import load_processor
+from timelens_plugins.grpo import resume
 from timelens_plugins.grpo.prompts import PromptSource, clip_of
 from timelens_plugins.moments import Moment
-from timelens_plugins.timestamps import load_processor
-from timelens_plugins.training.clips import ClipLoader
-from timelens_plugins.training.dataset import moments_dataset
+from timelens_plugins.training.dataset import clips_of, moments_dataset
 
 
 @pytest.fixture
@@ -30,13 +33,32 @@ def test_announced_batches_are_known_in_any_order_and_passed_ones_let_go(
         source = PromptSource(clips, generations=1)
         for batch in (first, first, second):  # a batch comes once for every part that is used of it
             assert source.announce(batch) is batch
-        assert dict(clips._wanted) == {clip_of(row["prompt"]): 1 for row in (*first, *second)}
-        source.expect([row["prompt"] for row in reversed(first)])
+        assert dict(clips._wanted) == {clip_of(row): 1 for row in (*first, *second)}
+        source.expect(list(reversed(first)))
         assert len(clips._wanted) == 4, "nothing is requested twice"
         for row in reversed(first):
             assert source.group(row).kept
         source.announce(third)
-        source.expect([row["prompt"] for row in third])
-        assert dict(clips._wanted) == {clip_of(row["prompt"]): 1 for row in third}, "the second did not come"
-        source.expect([first[0]["prompt"]])  # never announced
-        assert set(clips._wanted) == {clip_of(row["prompt"]) for row in (*third, first[0])}
+        source.expect(third)
+        assert dict(clips._wanted) == {clip_of(row): 1 for row in third}, "the second did not come"
+        source.expect([first[0]])  # never announced
+        assert set(clips._wanted) == {clip_of(row) for row in (*third, first[0])}
+
+
+def test_windows_are_exact_on_all_roads(moments: list[Moment]) -> None:
+    """The data set rounds the numbers in a prompt; the clip that is read is the one the row's columns name."""
+    window = (100 / 29.97, 400 / 29.97)
+    exact = replace(moments[0], video_start=window[0], video_end=window[1], duration=window[1] - window[0])
+    [row] = moments_dataset([exact])
+    [part, _] = row["prompt"][0]["content"]
+    assert part["video_start"] != window[0], "or this test shows nothing"
+    key = ClipKey(exact.video, *window)
+    assert clip_of(row) == ClipKey.of(row) == key
+    assert clips_of(moments_dataset([exact])) == [key]
+    kept = json.loads(json.dumps({name: row[name] for name in resume._KEPT_COLUMNS}))
+    assert clip_of(kept) == key, "in a checkpoint, too"
+    assert clip_of({"prompt": row["prompt"]}).video_start == part["video_start"], "one's own data set"
+    with pytest.raises(ValueError, match=r"prompt asks for .*, its columns name"):
+        clip_of(row | {"video_start": 0.0})
+    with pytest.raises(ValueError, match=r"prompt asks for .*, its columns name"):
+        clip_of(row | {"video": "another.mp4"})

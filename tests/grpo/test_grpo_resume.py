@@ -18,13 +18,26 @@ from killed_run import SETTINGS
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from timelens_plugins.clips import ClipKey, ClipLoader
 from timelens_plugins.grpo import TimeLensGRPOTrainer
 from timelens_plugins.moments import Moment
+from timelens_plugins.plateau.callback import samples_per_step
+from timelens_plugins.plateau.history import read_reward_log
 from timelens_plugins.training.checkpoints import STATE_FILE, last_checkpoint
-from timelens_plugins.training.clips import ClipKey, ClipLoader
 
 MakeTrainer = Callable[..., TimeLensGRPOTrainer]
 NAMES = ("loss", "grad_norm", "reward", "entropy", "kl", "num_tokens", "learning_rate")
+
+
+def test_a_checkpoint_in_the_middle_of_a_generation_batch_says_how_many_prompts_a_step_drew(
+    make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    """What ``timelens plateau`` counts patience in, where the run had no callback that counts samples."""
+    trainer = make_trainer(output_dir=tmp_path / "run", steps_per_generation=2, save_strategy="steps", save_steps=1)
+    trainer.train()
+    for step in (1, 2, 3):
+        log, _ = read_reward_log(tmp_path / "run" / f"checkpoint-{step}")
+        assert log.samples == tuple(samples_per_step(trainer.args) * s for s in log.steps), step
 
 
 class ClipsWanted(TrainerCallback):
@@ -39,20 +52,21 @@ class ClipsWanted(TrainerCallback):
         self.at_step[state.global_step] = dict(self.clips._wanted)
 
 
+@pytest.mark.parametrize("family", ["qwen3_vl", "qwen3_5"])
 def test_kill_and_resume(
-    make_trainer: MakeTrainer, tiny_checkpoints: dict[str, Path], annotations: Path, tmp_path: Path
+    family: str, make_trainer: MakeTrainer, tiny_checkpoints: dict[str, Path], annotations: Path, tmp_path: Path
 ) -> None:
     killed = tmp_path / "killed"
     command = [sys.executable, str(Path(__file__).with_name("killed_run.py"))]
     process = subprocess.Popen(
-        [*command, str(tiny_checkpoints["qwen3_vl"]), str(annotations), str(killed)],
+        [*command, str(tiny_checkpoints[family]), str(annotations), str(killed)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
     wanted: list[ClipsWanted] = [ClipsWanted(), ClipsWanted()]
-    whole = make_trainer(**SETTINGS | {"save_strategy": "no"}, callbacks=wanted[:1])
+    whole = make_trainer(family, **SETTINGS | {"save_strategy": "no"}, callbacks=wanted[:1])
     wanted[0].clips = whole.prompts.clips
     whole.train()
     _, errors = process.communicate(timeout=300)
@@ -64,7 +78,7 @@ def test_kill_and_resume(
     checkpoint = last_checkpoint(killed)
     assert checkpoint == str(killed / "checkpoint-3")
 
-    resumed = make_trainer(output_dir=killed, **SETTINGS, callbacks=wanted[1:])
+    resumed = make_trainer(family, output_dir=killed, **SETTINGS, callbacks=wanted[1:])
     wanted[1].clips = resumed.prompts.clips
     resumed.train(resume_from_checkpoint=checkpoint)
     assert len(history(whole)) == 7
@@ -73,21 +87,24 @@ def test_kill_and_resume(
     assert wanted[1].at_step == {step: kept for step, kept in wanted[0].at_step.items() if step > 3}
     assert not wanted[1].at_step[7]
 
-    other = make_trainer(output_dir=killed, **SETTINGS | {"num_iterations": 3})
+    other = make_trainer(family, output_dir=killed, **SETTINGS | {"num_iterations": 3})
     with pytest.raises(ValueError, match=r"made with num_iterations=2 \(now 3\): resume with the same settings"):
         other.train(resume_from_checkpoint=checkpoint)
     (killed / "checkpoint-3" / STATE_FILE).unlink()
     with pytest.raises(ValueError, match="saving it was interrupted"):
-        make_trainer(output_dir=killed, **SETTINGS).train(resume_from_checkpoint=checkpoint)
+        make_trainer(family, output_dir=killed, **SETTINGS).train(resume_from_checkpoint=checkpoint)
 
 
-def test_resume_in_the_second_epoch(make_trainer: MakeTrainer, moments: list[Moment], tmp_path: Path) -> None:
-    """Each epoch has an order of its own, also for a run that never saw the first."""
-    settings = {"rows": moments[:4], "max_steps": 6, "save_steps": 1}
-    whole = make_trainer(**settings, output_dir=tmp_path, save_strategy="steps")
+def test_resume_in_the_second_epoch(
+    family: str, make_trainer: MakeTrainer, moments: list[Moment], tmp_path: Path
+) -> None:
+    """Each epoch has an order of its own, also for a run that never saw the first; Qwen2.5-VL's weights are saved under
+    other names than the model's."""
+    settings = {"rows": moments[:4], "max_steps": 6, "save_steps": 1, "learning_rate": 1e-3}
+    whole = make_trainer(family, **settings, output_dir=tmp_path, save_strategy="steps")
     whole.train()
     for step in (2, 3):  # at an epoch's end, and in the middle of one
-        resumed = make_trainer(**settings)
+        resumed = make_trainer(family, **settings)
         resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
         assert history(resumed, *NAMES) == history(whole, *NAMES)
 

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from trl.trainer.utils import RepeatSampler
 
 from timelens_plugins.grpo.groups import split_groups
-from timelens_plugins.grpo.sampler import GroupSampler, shuffled
+from timelens_plugins.grpo.sampler import PromptSampler, shuffled
 
 
-def sampler(size: int, prompts: int, generations: int, repeats: int, epoch: int = 0, seed: int = 0) -> GroupSampler:
-    return GroupSampler(
+def sampler(size: int, prompts: int, generations: int, repeats: int, epoch: int = 0, seed: int = 0) -> PromptSampler:
+    return PromptSampler(
         shuffled(size, seed),
         size,
         prompts=prompts,
@@ -47,7 +47,7 @@ def test_an_order_is_read_as_late_as_possible() -> None:
             seen.append(index)
             yield index
 
-    rows = iter(GroupSampler(order, 6, prompts=2, generations=2, repeats=3, epoch=lambda: 0))
+    rows = iter(PromptSampler(order, 6, prompts=2, generations=2, repeats=3, epoch=lambda: 0))
     for _ in range(2 * 2 * 3):
         next(rows)
     assert seen == [0, 1]
@@ -56,7 +56,7 @@ def test_an_order_is_read_as_late_as_possible() -> None:
 def test_too_few_prompts() -> None:
     with pytest.raises(ValueError, match="2 prompts, fewer than the 3 of one generation batch"):
         sampler(2, 3, 1, 1)
-    short = GroupSampler(lambda epoch: range(3), 4, prompts=2, generations=1, repeats=1, epoch=lambda: 0)
+    short = PromptSampler(lambda epoch: range(3), 4, prompts=2, generations=1, repeats=1, epoch=lambda: 0)
     with pytest.raises(ValueError, match="ended early"):
         list(short)
 

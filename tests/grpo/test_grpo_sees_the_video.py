@@ -13,10 +13,10 @@ from grpo_runs import GENERATIONS, SAMPLING, letters_reward
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
+from timelens_plugins.encodings import load_processor
 from timelens_plugins.grpo import TimeLensGRPOTrainer
 from timelens_plugins.grpo.groups import by_row
 from timelens_plugins.moments import Moment
-from timelens_plugins.timestamps import load_processor
 from timelens_plugins.training.dataset import moments_dataset
 
 

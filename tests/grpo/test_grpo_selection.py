@@ -12,22 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from trl import TrlParser
 
-from timelens_plugins.difficulty import Estimates
+from timelens_plugins.difficulty import Estimates, Weighting, select_moments
 from timelens_plugins.difficulty.rows import difficulty_row
-from timelens_plugins.grpo.selection import (
-    DifficultyArguments,
-    StoppingArguments,
-    estimates_of,
-    reward_range,
-    training_set,
-)
+from timelens_plugins.families.tiny import build_model
 from timelens_plugins.inference.fingerprint import fingerprint
 from timelens_plugins.moments import AnnotationError, Moment, moments_from_rows
+from timelens_plugins.recipe import Drawing, StoppingArguments, drawing, estimates_of, parse, reward_range, training_set
 from timelens_plugins.rewards import REWARD_RANGES, REWARDS
-from timelens_plugins.sampling import Weighting, select_moments
-from timelens_plugins.synthetic.tiny import build_model
 
 SETTINGS = {"fingerprint": "f00d", "fps": 2.0, "encoding": "native"}
 
@@ -60,8 +52,8 @@ def write(path: Path, moments: list[Moment], **settings: Any) -> Path:
     return path
 
 
-def offline(path: Path, **options: Any) -> DifficultyArguments:
-    return DifficultyArguments(difficulty="offline", difficulty_file=str(path), **options)
+def offline(path: Path, **options: Any) -> Drawing:
+    return drawing(difficulty="offline", difficulty_file=str(path), **options)
 
 
 # ---------------------------------------------------------------- settings
@@ -74,7 +66,7 @@ def offline(path: Path, **options: Any) -> DifficultyArguments:
         ({"sampling": "gauss"}, "sampling must be one of gaussian, hard, uniform"),
         ({"strata": "query", "target_size": 5}, "strata must be one of"),
         ({"difficulty_file": "d.jsonl"}, "difficulty_file: without effect with difficulty: none"),
-        ({"difficulty_mismatch": "ignore"}, "difficulty_mismatch must be one of error, accept"),
+        ({"difficulty": "online", "difficulty_mismatch": "ignore"}, "difficulty_mismatch must be one of error, accept"),
         ({"difficulty": "offline"}, "offline needs difficulty_file"),
         ({"difficulty": "online", "target_size": 5}, "target_size: without effect with difficulty: online"),
         ({"difficulty": "online", "shrink": True}, "shrink: without effect with difficulty: online"),
@@ -95,7 +87,7 @@ def offline(path: Path, **options: Any) -> DifficultyArguments:
 )
 def test_settings_that_cannot_work_or_would_do_nothing(settings: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=re.escape(says)):
-        DifficultyArguments(**settings)
+        drawing(**settings)
 
 
 @pytest.mark.parametrize(
@@ -114,21 +106,20 @@ def test_stopping_settings_that_cannot_work(settings: dict[str, Any], says: str)
 
 
 def test_settings_reach_what_they_are_for() -> None:
-    parser = TrlParser((DifficultyArguments, StoppingArguments))
     flags = ["--difficulty", "online", "--sampling", "gaussian", "--sampling_std", "0.3", "--sampling_bins", "0"]
     flags += ["--early_stopping", "--patience", "64", "--min_steps", "9"]
-    difficulty, stopping = parser.parse_args_and_config(flags)
+    difficulty, stopping = parse((Drawing, StoppingArguments), flags)
     assert difficulty.weighting() == Weighting("gaussian", 0.05, 0.3, None, uncertainty=True, a=1.0, b=1.0)
     callback = stopping.callback()
     assert (callback.patience, callback.min_steps, callback.confidence) == (64, 9, 0.995)
     assert StoppingArguments().callback() is None
-    released = DifficultyArguments(difficulty="offline", difficulty_file="d")
+    released = drawing(difficulty="offline", difficulty_file="d")
     assert released.weighting() == Weighting()
-    assert DifficultyArguments(difficulty="online").weighting() == Weighting("hard", a=1.0, b=1.0)
-    assert DifficultyArguments(difficulty="online", sampling_b=0.5).weighting() == Weighting("hard", a=1.0, b=0.5)
-    timelens2 = DifficultyArguments(difficulty="offline", difficulty_file="d", sampling="hard")
+    assert drawing(difficulty="online").weighting() == Weighting("hard", a=1.0, b=1.0)
+    assert drawing(difficulty="online", sampling_b=0.5).weighting() == Weighting("hard", a=1.0, b=0.5)
+    timelens2 = drawing(difficulty="offline", difficulty_file="d", sampling="hard")
     assert timelens2.weighting() == Weighting("hard", a=2.0, b=0.0)
-    assert DifficultyArguments(difficulty="offline", difficulty_file="d", shrink=True).weighting().uncertainty
+    assert drawing(difficulty="offline", difficulty_file="d", shrink=True).weighting().uncertainty
 
 
 def test_reward_ranges() -> None:
@@ -153,17 +144,17 @@ def test_reward_ranges() -> None:
 
 @pytest.mark.parametrize("names", [["giou", "parse_penalty"], ["temporal_iou", "parse_penalty"]])
 def test_each_reward_has_a_weight(names: list[str]) -> None:
-    for arguments in (None, DifficultyArguments()):
+    for arguments in (None, drawing()):
         with pytest.raises(ValueError, match=rf"reward_weights has 1 numbers, and there are 2 rewards \({names[0]}, "):
             reward_range(names, [1.0], arguments)
 
 
 def test_online_difficulty_that_starts_from_ious_goes_on_with_ious() -> None:
-    online = DifficultyArguments(difficulty="online", difficulty_file="d")
+    online = drawing(difficulty="online", difficulty_file="d")
     with pytest.raises(ValueError, match=r"starts from IoUs, and would learn from giou \+ parse_penalty.*weight of 0"):
         reward_range(["giou", "parse_penalty"], None, online)
     assert reward_range(["giou", "temporal_iou"], [1.0, 0.0], online) == (0.0, 1.0)
-    for other in (DifficultyArguments(difficulty="online"), offline(Path("d"))):
+    for other in (drawing(difficulty="online"), offline(Path("d"))):
         assert reward_range(["giou"], None, other) == reward_range(["giou"])
 
 
@@ -321,8 +312,8 @@ def test_a_fingerprint_does_not_depend_on_the_precision() -> None:
 
 
 def test_without_difficulty_a_uniform_draw_or_everything(annotated: list[Moment]) -> None:
-    assert training_set(DifficultyArguments(), annotated, None, seed=0) == (annotated, None)
-    arguments = DifficultyArguments(target_size=18, strata="duration_filled")
+    assert training_set(drawing(), annotated, None, seed=0) == (annotated, None)
+    arguments = drawing(target_size=18, strata="duration_filled")
     chosen, online = training_set(arguments, annotated, None, seed=0)
     assert online is None
     assert len(chosen) == len({m.id for m in chosen}) == 18
@@ -331,7 +322,7 @@ def test_without_difficulty_a_uniform_draw_or_everything(annotated: list[Moment]
 
 def test_nothing_drawn_is_an_error(annotated: list[Moment]) -> None:
     solved = Estimates.from_ious([m.id for m in annotated], [[1.0]] * 40)
-    arguments = DifficultyArguments(difficulty="offline", difficulty_file="d", sampling="hard", target_size=9)
+    arguments = drawing(difficulty="offline", difficulty_file="d", sampling="hard", target_size=9)
     with pytest.raises(
         ValueError, match=r"none of 40 moments was drawn: all moments have the IoU 1, and none has a we"
     ):
@@ -340,7 +331,7 @@ def test_nothing_drawn_is_an_error(annotated: list[Moment]) -> None:
 
 def test_online_starts_from_the_file(tmp_path: Path, annotated: list[Moment]) -> None:
     path = write(tmp_path / "d.jsonl", annotated)
-    arguments = DifficultyArguments(difficulty="online", difficulty_file=str(path), half_life=5.0)
+    arguments = drawing(difficulty="online", difficulty_file=str(path), half_life=5.0)
     estimates = estimates_of(arguments, annotated[::-1], annotated, SETTINGS)
     chosen, online = training_set(arguments, annotated, estimates, seed=0)
     assert chosen == annotated
@@ -351,20 +342,18 @@ def test_online_starts_from_the_file(tmp_path: Path, annotated: list[Moment]) ->
     # Three answers each, beside a common mean that counts like four.
     np.testing.assert_allclose(online.difficulty().mean, (4 * known.mean.mean() + 3 * known.mean) / 7)
     assert np.ptp(known.mean) > 0.3
-    fresh = training_set(DifficultyArguments(difficulty="online"), annotated, None, seed=0, rewards=(-1.0, 2.0))[1]
+    fresh = training_set(drawing(difficulty="online"), annotated, None, seed=0, rewards=(-1.0, 2.0))[1]
     assert fresh is not None
     assert fresh.reward_range == (-1.0, 2.0)
     assert np.ptp(fresh.weights()) == 0
     for settings, says in (({"sampling_b": -1.0}, "exponents"), ({"half_life": 0.0}, "half_life")):
-        wrong = DifficultyArguments(difficulty="online", **settings)
+        wrong = drawing(difficulty="online", **settings)
         with pytest.raises(ValueError, match=says):
             training_set(wrong, annotated, None, seed=0)
 
 
 def test_one_answer_a_moment_has_no_spread(annotated: list[Moment]) -> None:
     estimates = Estimates.from_ious([m.id for m in annotated], [[0.5]] * 40)
-    arguments = DifficultyArguments(
-        difficulty="offline", difficulty_file="d", sampling="hard", sampling_b=1.0, target_size=9
-    )
+    arguments = drawing(difficulty="offline", difficulty_file="d", sampling="hard", sampling_b=1.0, target_size=9)
     with pytest.raises(ValueError, match="estimate with samples >= 2"):
         training_set(arguments, annotated, estimates, seed=0)

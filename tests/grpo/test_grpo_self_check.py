@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from timelens_plugins.grpo import SelfCheckError, TimeLensGRPOTrainer, self_check
+from timelens_plugins.shared_prefix import plan
 
 MakeTrainer = Callable[..., TimeLensGRPOTrainer]
 
@@ -26,14 +27,31 @@ def test_other_scores_stop_the_run(make_trainer: MakeTrainer, monkeypatch: pytes
     original = self_check.shared_scores
 
     def off(*args: Any) -> Any:
-        log_probs, entropies = original(*args)
-        return log_probs + 0.01, entropies
+        log_probs, *rest = original(*args)
+        return log_probs + 0.01, *rest
 
     monkeypatch.setattr(self_check, "shared_scores", off)
     with pytest.raises(SelfCheckError, match=r"differ from those of the plain model by 1\.00e-02 nats"):
         make_trainer(max_steps=1).train()
     make_trainer(max_steps=1, self_check_tolerance=0.02).train()
     make_trainer(max_steps=1, self_check=False).train()
+
+
+@pytest.mark.parametrize("queries", [1, 3])
+def test_siblings_that_see_each_other_stop_the_run(
+    queries: int, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attention kernel that ignores the mask of a block, and takes the row as causal."""
+    original = plan.Block.visible
+
+    def causal(block: plan.Block, device: torch.device) -> torch.Tensor:
+        seen, n = original(block, device), block.stop - block.start
+        seen[:, -n:] = torch.ones(n, n, dtype=torch.bool).tril()
+        return seen
+
+    monkeypatch.setattr(plan.Block, "visible", causal)
+    with pytest.raises(SelfCheckError, match="differ from those of the plain model"):
+        make_trainer(max_steps=1, queries_per_video=queries, per_device_train_batch_size=12).train()
 
 
 @pytest.mark.parametrize("share", [True, False])
@@ -65,13 +83,15 @@ def test_other_ids_stop_the_run(make_trainer: MakeTrainer, monkeypatch: pytest.M
 
     # What is remembered for the check is what the rollout used; training gets something else.
     remember = trainer._first_batch.remember
-    monkeypatch.setattr(trainer._first_batch, "remember", lambda group, c: remember(retokenised(group.row), c))
+    monkeypatch.setattr(trainer._first_batch, "remember", lambda groups, c: remember([retokenised(groups[0].row)], c))
     with pytest.raises(SelfCheckError, match="prompt ids of training are not those of the rollout"):
         trainer.train()
 
     trainer = make_trainer(max_steps=1)
     remember = trainer._first_batch.remember
-    monkeypatch.setattr(trainer._first_batch, "remember", lambda group, c: remember(group, [x.flip(0) for x in c]))
+    monkeypatch.setattr(
+        trainer._first_batch, "remember", lambda groups, c: remember(groups, [[x.flip(0) for x in c[0]]])
+    )
     with pytest.raises(SelfCheckError, match="completion ids of training"):
         trainer.train()
 

@@ -10,9 +10,9 @@ import pytest
 from datasets import Dataset
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from timelens_plugins.encodings import load_processor
 from timelens_plugins.grpo import TimeLensGRPOConfig, TimeLensGRPOTrainer
 from timelens_plugins.moments import Moment
-from timelens_plugins.timestamps import load_processor
 from timelens_plugins.training.dataset import moments_dataset
 
 
@@ -24,18 +24,21 @@ def config(tmp_path: Path, **settings: Any) -> TimeLensGRPOConfig:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"use_vllm": True}, "use_vllm=True does not work with video GRPO: rollouts run on the training model"),
-        ({"use_liger_kernel": True}, "bypass the video"),
-        ({"dataloader_num_workers": 2}, "decoded by clip_workers"),
+        ({"use_vllm": True, "vllm_mode": "server"}, "vllm_mode=server does not work here: .* carries no video"),
+        ({"use_vllm": True, "vllm_tensor_parallel_size": 2}, "each process has a vLLM of its own"),
+        ({"use_vllm": True, "vllm_server_port": 8001}, "there is no server. Set vllm_server_port=8000"),
+        ({"use_vllm": True, "rollout_rows": 4}, "vLLM decides by itself"),
+        ({"use_vllm": True, "generation_kwargs": {"typical_p": 0.9}}, "they are of transformers' generate"),
+        ({"use_vllm": True, "loss_type": "vespo"}, "needs vllm_importance_sampling_mode='token_mask'"),
+        ({"vllm_gpu_memory_utilization": 0.5}, "use_vllm is not set, so it has no effect"),
+        ({"vllm_importance_sampling_clip_max": 2.0}, "use_vllm is not set, so it has no effect"),
         ({"per_device_train_batch_size": 4, "steps_per_generation": 2}, "must be a multiple of num_generations=8"),
         (
             {"eval_strategy": "steps", "per_device_eval_batch_size": 8, "num_generations_eval": 3},
             "per_device_eval_batch_size=8 must be a multiple of the 3|divisible by the number of generations",
         ),
-        ({"vision": "tower"}, "vision must be one of frozen, merger, full"),
-        ({"on_bad_video": "swap"}, "on_bad_video must be one of error, skip"),
         ({"rollout_rows": 0}, "rollout_rows must be at least 1"),
-        ({"clip_workers": -1}, "clip_workers must be at least 0"),
+        ({"reward_weights": [1.0, float("nan")]}, "reward_weights must be numbers"),
     ],
 )
 def test_refused_settings(settings: dict[str, Any], told: str, tmp_path: Path) -> None:

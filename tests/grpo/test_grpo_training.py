@@ -12,6 +12,7 @@ from grpo_runs import GENERATIONS, history
 from peft import LoraConfig
 
 from timelens_plugins.grpo import TimeLensGRPOTrainer
+from timelens_plugins.grpo.groups import groups_of
 from timelens_plugins.grpo.statistics import group_statistics
 from timelens_plugins.moments import Moment
 
@@ -63,6 +64,11 @@ WAYS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
         },
         {"adapters"},
     ),
+    "linear attention, reference model, generations used twice": (
+        "qwen3_5",
+        {"beta": 0.1, "num_iterations": 2, "gradient_checkpointing": True},
+        {"merger", "language"},
+    ),
 }
 
 
@@ -99,6 +105,29 @@ def test_shared_and_plain_agree_and_train_what_they_should(way: str, make_traine
         # The loss of a first update is a sum of advantages, 0 but for rounding.
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 if name in ("loss", "kl") else 0.0)
     assert min(v[0] for v in history(shared, "grad_norm")) > 0.01
+
+
+@pytest.mark.parametrize("family", ["qwen3_vl", "qwen3_5"])
+def test_unequal_prompts_decoded_together_are_those_decoded_alone(family: str, make_trainer: MakeTrainer) -> None:
+    """Four prompts of a batch at once, one after the other, and by the model's own ``generate``."""
+    sampled: list[dict[str, list[list[int]]]] = []
+
+    def reward(completion_ids: list[list[int]], **columns: Any) -> list[float]:
+        for row, ids in zip(columns["id"], completion_ids, strict=True):
+            sampled[-1].setdefault(row, []).append(ids)
+        return [len(set(ids)) / 10 for ids in completion_ids]
+
+    for settings in ({"rollout_prompts": 4}, {"rollout_prompts": 1}, {"share_prefix": False}):
+        sampled.append({})
+        trainer = make_trainer(
+            family, reward=reward, max_steps=1, per_device_train_batch_size=4 * GENERATIONS, **settings
+        )
+        trainer.train()
+        assert len({len(group.prompt) for part in trainer._buffered_inputs for group in groups_of(part)}) > 2
+    together, alone, plain = sampled
+    assert len(together) == 4
+    assert together == alone == plain
+    assert len({tuple(ids) for group in plain.values() for ids in group}) > 8
 
 
 def test_real_clips(family: str, make_trainer: MakeTrainer, real_moments: list[Moment]) -> None:
@@ -145,12 +174,14 @@ def test_completions_that_no_reward_function_scores_are_no_zeros(make_trainer: M
 def test_the_spread_is_that_of_the_scores_there_are() -> None:
     rewards = torch.tensor([[0.0, 1.0, torch.nan], [0.5, torch.nan, torch.nan], [0.3, 0.3, 0.3], [9.0, 1.0, 2.0]])
     kept = torch.tensor([True, True, True, False]).repeat_interleave(3)
-    failures = torch.zeros(12, dtype=torch.bool)
+    failures = torch.tensor([[True, True, False]] + [[False] * 3] * 11)
     found = group_statistics(rewards.flatten(), failures, kept, 3)
     assert found["reward_within_group_std"] == pytest.approx((0.5**0.5 + 0.0) / 2)
     assert (found["zero_spread_groups"], found["videos/skipped_share"]) == (0.5, 0.25)
     unscored = group_statistics(torch.full((12,), torch.nan), failures, kept, 3)
-    assert unscored.keys() == {"parse_failures", "videos/skipped_share"}
+    names = ("parse_failures", "parse_failures/swapped", "parse_failures/zero_length")
+    assert [found[name] for name in names] == pytest.approx([1 / 9, 1 / 9, 0.0])
+    assert unscored.keys() == {*names, "videos/skipped_share"}
 
 
 def test_evaluation_during_training(make_trainer: MakeTrainer) -> None:

@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
-from trl import ModelConfig, TrlParser
+from trl import ModelConfig
 
+from timelens_plugins.difficulty import Weighting
 from timelens_plugins.grpo import TimeLensGRPOConfig
-from timelens_plugins.grpo.selection import DifficultyArguments, StoppingArguments
 from timelens_plugins.locations import shipped_folder
-from timelens_plugins.sampling import Weighting
-from timelens_plugins.training.arguments import DataArguments
+from timelens_plugins.recipe import DataArguments, Drawing, StoppingArguments, from_dict
 from timelens_plugins.training.checkpoints import STATE_FILE
 
 
@@ -74,8 +73,8 @@ def test_released_settings(size: str, steps: int, snap: bool) -> None:
     settings = yaml.safe_load(path.read_text())
     settings |= {"bf16": False, "use_cpu": True}
     rewards = settings.pop("rewards")
-    parser = TrlParser((DataArguments, DifficultyArguments, StoppingArguments, TimeLensGRPOConfig, ModelConfig))
-    data, difficulty, _, training, _ = parser.parse_dict(settings)
+    classes = (DataArguments, Drawing, StoppingArguments, TimeLensGRPOConfig, ModelConfig)
+    data, difficulty, _, training, _ = from_dict(classes, settings)
     assert {name: getattr(training, name) for name in RELEASED} == RELEASED
     assert rewards == ["temporal_iou"]
     assert (training.max_steps, training.snap_spans) == (steps, snap)

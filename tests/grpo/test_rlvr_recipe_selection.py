@@ -15,11 +15,11 @@ from recipe_runs import run
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from timelens_plugins.difficulty import select_moments
 from timelens_plugins.grpo import TimeLensGRPOTrainer
 from timelens_plugins.moments import AnnotationError
 from timelens_plugins.plateau.best import save_final_model
 from timelens_plugins.plateau.callback import RewardPlateauCallback
-from timelens_plugins.sampling import select_moments
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recipes")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert run("difficulty", "tiny_difficulty") == 0
+        patch.setattr("timelens_plugins.file_state._SETTLED", -(10**12))  # the clips are new
+        assert run("difficulty", "tiny_difficulty", cache="build/frames") == 0
     return folder
 
 
@@ -59,6 +60,28 @@ def test_offline_selection(trained_on: list[list[str]], workplace: Path) -> None
     assert set(first) < set(everything) == {row["id"] for row in rows}
     # Filters of the training that the estimation did not have take their rows away without complaint.
     assert set(short) == {row["id"] for row in rows if row["duration"] == seconds} != set(everything)
+
+
+def test_training_reads_the_frames_that_the_estimation_has_kept(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workplace)
+    taken: list[dict[str, int]] = []
+
+    def train(self: TimeLensGRPOTrainer, **_: Any) -> None:
+        with self.prompts.clips as clips:
+            assert clips.take(self.train_dataset[0]) is not None
+            assert clips.cache is not None
+            taken.append(dict(clips.cache.counts))
+
+    monkeypatch.setattr(TimeLensGRPOTrainer, "train", train)
+    monkeypatch.setattr(TimeLensGRPOTrainer, "save_model", lambda self: None)
+    videos = {json.loads(line)["video_path"] for line in (workplace / FILE).read_text().splitlines()}
+    assert len(list((workplace / "build" / "frames").iterdir())) == len(videos)
+    run("rlvr", "tiny_rlvr", cache="build/frames")
+    assert taken == [{"read": 1}]
+    with pytest.raises(ValueError, match="cache_gb=1 without cache=FOLDER"):
+        run("rlvr", "tiny_rlvr", cache_gb=1)
 
 
 def test_bad_difficulty_files(
@@ -131,8 +154,8 @@ def test_selection_by_difficulty_is_that_of_the_library(
             ious = [i / len(rows)] * 3
             file.write(json.dumps(row | {"iou": ious[0], "ious": ious}) + "\n")
     run("rlvr", "tiny_rlvr", difficulty="offline", difficulty_file=str(path), target_size=12, strata="none", seed=3)
+    from timelens_plugins.difficulty import Difficulty
     from timelens_plugins.moments import load_moments
-    from timelens_plugins.sampling import Difficulty
 
     annotations = next((workplace / "build" / "synthetic").rglob("timelens-100k.jsonl"))
     moments = list(load_moments(annotations))

@@ -355,12 +355,17 @@ def test_a_log_of_another_run_needs_the_samples_of_a_step(tmp_path: Path, capsys
     assert "say how many prompts each optimizer step drew" in capsys.readouterr().err
     assert main(["plateau", str(path), "--samples-per-step", "8"]) == 0
     assert "stop: the reward has reached a plateau" in capsys.readouterr().out
+    write_state(path, [entry | {"samples": 4.0 * entry["step"]} for entry in history])
+    assert main(["plateau", str(path)]) == 0
+    assert "up to step 199 (796 samples)" in capsys.readouterr().out
+    assert main(["plateau", str(path), "--samples-per-step", "8"]) == 2
+    assert "counts samples itself; leave samples_per_step out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("history", "says"),
     [
-        ([{"step": 1, "loss": 0.1}], "no entry has 'reward'; logged are loss, step"),
+        ([{"step": 1, "loss": 0.1}], "no entry of a step has 'reward'; logged are loss, step"),
         ([{"step": 1, "reward": "high"}], "entry 1: 'reward' must be a number"),
         ([{"step": 2, "reward": 0.1}, {"step": 1, "reward": 0.1}], "entry 2: step 1"),
         ([{"step": "1", "reward": 0.1}], "'step' must be a whole number"),

@@ -135,6 +135,17 @@ def test_rewards_that_never_change_are_a_plateau() -> None:
     assert exact is None
 
 
+@pytest.mark.parametrize("level", [0.1, 0.4, 0.7, 1.0, 1 / 3])
+@pytest.mark.parametrize("batch", [8, 24])
+def test_rounding_of_a_constant_reward_is_no_trend(level: float, batch: int) -> None:
+    after_a_rise = np.r_[np.linspace(0.05, level, 80), np.full(220, level)]
+    for rewards in (after_a_rise, np.full(300, level), level * (1 + 1e-15 * np.arange(300))):
+        decision = run(rewards, np.full(300, level), batch=batch)
+        assert decision is not None
+        assert decision.reason == "plateau"
+        assert decision.reward.slope == 0
+
+
 def test_steps_without_a_reward_are_passed_over() -> None:
     rewards = rising(300, 100, 0)
     rewards[::7] = np.nan

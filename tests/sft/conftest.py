@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
+from timelens_plugins.encodings import load_processor
 from timelens_plugins.moments import Moment, load_moments
 from timelens_plugins.sft import TimeLensSFTConfig, TimeLensSFTTrainer
-from timelens_plugins.timestamps import load_processor
 from timelens_plugins.training.dataset import moments_dataset
 
 SAMPLING: dict[str, Any] = {"fps": 1.0, "min_tokens": 4, "total_tokens": 64}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,17 +11,19 @@ from typing import Any
 
 import pytest
 import torch
+from thinking_template import with_thinking
 
 from timelens_plugins.answers import format_answer, parse_spans
+from timelens_plugins.clips import ClipLoader
+from timelens_plugins.encodings import load_processor, snap_spans
+from timelens_plugins.families.tiny import build_model
+from timelens_plugins.grpo.prompts import PromptSource
 from timelens_plugins.moments import Moment
-from timelens_plugins.sft.examples import answer_tokens, build_example, placeholder_example
+from timelens_plugins.sft.examples import answer_tokens, build_example, check_stops, placeholder_example
 from timelens_plugins.sft.rows import VideoRows
 from timelens_plugins.shared_prefix.locate import vision_language_model
 from timelens_plugins.shared_prefix.packing import pack
 from timelens_plugins.spans import Span
-from timelens_plugins.synthetic.tiny import build_model
-from timelens_plugins.timestamps import load_processor, snap_spans
-from timelens_plugins.training.clips import ClipLoader
 from timelens_plugins.training.dataset import moments_dataset
 
 SAMPLING: dict[str, Any] = {"fps": 1.0, "min_tokens": 4, "total_tokens": 64}
@@ -76,6 +79,24 @@ def test_tokens_of_a_row(family: str, encoding: str, tiny_checkpoints: dict[str,
     assert example.plain_tokens == prompts + example.scored_tokens - example.queries
 
 
+def test_chat_rows_learn_their_own_answers(tiny_checkpoints: dict[str, Path], moments: list[Moment]) -> None:
+    processor = load_processor(tiny_checkpoints["qwen3_vl"], "native", **SAMPLING)
+    own = [replace(m, question=f"When: {m.query}?", answer=f"[{list(m.spans[0])}]") for m in moments]
+    row = VideoRows(moments_dataset(own, processor.encoding))[0]
+    with ClipLoader(processor, workers=0) as loader:
+        clip = loader.take(row["moments"][0])
+        assert clip is not None
+        example = build_example(processor, clip, 0, row["moments"])
+        snapped = build_example(processor, clip, 0, row["moments"], snap=True)
+    assert example is not None
+    assert snapped is not None
+    for moment, branch, changed in zip(row["moments"], example.tree.branches, snapped.tree.branches, strict=True):
+        assert processor.tokenizer.decode(branch.children[0].tokens) == moment["answer"] + "<|im_end|>"
+        asked = processor.tokenizer.decode(torch.cat([example.tree.prompt.input_ids, branch.tokens]))
+        assert f"<|vision_end|>When: {moment['query']}?<|im_end|>" in asked
+        assert processor.tokenizer.decode(changed.children[0].tokens).startswith("The event happens in ")
+
+
 def test_targets_snap_to_the_times_the_model_is_told(tiny_checkpoints: dict[str, Path], moments: list[Moment]) -> None:
     processor = load_processor(tiny_checkpoints["qwen2_5_vl"], "interleaved_timestamp", **SAMPLING)
     [last] = [m for m in moments if m is moments[0]]
@@ -85,8 +106,8 @@ def test_targets_snap_to_the_times_the_model_is_told(tiny_checkpoints: dict[str,
     with ClipLoader(processor, workers=0) as loader:
         clip = loader.take(row["moments"][0])
         assert clip is not None
-        example = build_example(processor, clip, 0, row["moments"], snap_targets=True)
-        alone = build_example(processor, clip, 0, row["moments"][1:2], snap_targets=True)
+        example = build_example(processor, clip, 0, row["moments"], snap=True)
+        alone = build_example(processor, clip, 0, row["moments"][1:2], snap=True)
     assert example is not None
     assert example.left_out == ("beyond",)
     assert alone is None
@@ -106,12 +127,50 @@ def test_a_template_that_rewrites_the_prompt_is_refused(
         return ("" if options["add_generation_prompt"] else "once more: ") + template(conversation, **options)
 
     def endless(conversation: Any, **options: Any) -> str:
-        return template(conversation, **options).removesuffix("<|im_end|>\n")
+        return template(conversation[:2], **options).removesuffix("<|im_end|>\n")
 
     for broken, told in ((rewriting, "otherwise"), (endless, "never stop")):
         monkeypatch.setattr(processor, "apply_chat_template", broken)
         with pytest.raises(ValueError, match=told):
             answer_tokens(processor, prompt, "The event happens in 1.0 - 2.0 seconds.")
+
+
+def test_a_thought_in_an_answer_where_thinking_is_off(tiny_checkpoints: dict[str, Path], moments: list[Moment]) -> None:
+    """Qwen3.5's template closes the thought in the prompt, and would write the answer's before that."""
+    processor = load_processor(tiny_checkpoints["qwen3_vl"], **SAMPLING)
+    processor.chat_template = with_thinking(processor.chat_template)
+    own = replace(moments[0], question="When?", answer="<think>at once</think><answer>1.0 - 2.0</answer>")
+    row = VideoRows(moments_dataset([own], processor.encoding))[0]
+    with ClipLoader(processor, workers=0) as loader:
+        clip = loader.take(row["moments"][0])
+        assert clip is not None
+        with pytest.raises(ValueError, match=rf"^{re.escape(own.id)}: .*at once.* set thinking: true"):
+            build_example(processor, clip, 0, row["moments"])
+
+
+def test_an_answer_ends_where_the_model_stops(
+    tiny_checkpoints: dict[str, Path], moments: list[Moment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A template may end a turn only where another follows; a token that stops no model is refused."""
+    processor, model = load_processor(tiny_checkpoints["qwen3_vl"], **SAMPLING), build_model("qwen3_vl")
+    prompt = moments_dataset(moments[:1])[0]["prompt"]
+    template: Callable[..., str] = processor.apply_chat_template
+
+    def between(conversation: Any, **options: Any) -> str:
+        return template(conversation, **options).removesuffix("<|im_end|>\n")
+
+    def by_the_next(conversation: Any, **options: Any) -> str:
+        return template(conversation, **options).replace("<|im_end|>\n", "")
+
+    for changed, end in ((template, "<|im_end|>"), (between, "<|im_end|>"), (by_the_next, "<|im_start|>")):
+        monkeypatch.setattr(processor, "apply_chat_template", changed)
+        assert processor.tokenizer.decode(answer_tokens(processor, prompt, "1.0 - 2.0")) == f"1.0 - 2.0{end}"
+        if end == "<|im_end|>":
+            check_stops(processor, model)
+    with pytest.raises(ValueError, match=r"ends an answer with <\|im_start\|>, at which this model does not stop"):
+        check_stops(processor, model)
+    model.generation_config.eos_token_id = processor.tokenizer.convert_tokens_to_ids("<|im_start|>")
+    check_stops(processor, model)
 
 
 def test_the_placeholder_works_in_every_encoding(family: str, tiny_checkpoints: dict[str, Path]) -> None:
@@ -121,3 +180,29 @@ def test_the_placeholder_works_in_every_encoding(family: str, tiny_checkpoints: 
     for encoding in ("native", "interleaved_timestamp", "text_prefix", "overlay_timestamp"):
         example = placeholder_example(load_processor(tiny_checkpoints[family], encoding, **SAMPLING))
         assert torch.isfinite(answer_log_probs(model, [example.tree], True)).all()
+
+
+def test_a_target_outside_its_clip_is_said_by_both_trainers(
+    tiny_checkpoints: dict[str, Path], moments: list[Moment], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody states how long the video is, so that only the decoded clip tells."""
+    processor = load_processor(tiny_checkpoints["qwen3_vl"], **SAMPLING)
+    here = [replace(m, duration=None) for m in moments if m.video == moments[0].video]
+    outside = [replace(here[0], id=f"outside {i}", spans=(Span(500.0 + i, 560.0),)) for i in range(2)]
+    dataset = moments_dataset([*here, *outside], processor.encoding)
+    row = VideoRows(dataset)[0]
+    said = [
+        f"outside {i}: its target starts at {500 + i} s, and its clip of {moments[0].video} ends at 1" for i in (0, 1)
+    ]
+    with ClipLoader(processor, workers=0) as loader:
+        clip = loader.take(row["moments"][0])
+        assert clip is not None
+        for _ in range(2):  # epochs
+            assert build_example(processor, clip, 0, [m for m in row["moments"] if m["id"] != "outside 1"]) is not None
+        source = PromptSource(loader, generations=1)
+        for name in (here[0].id, "outside 1", "outside 1"):
+            source.group(next(m for m in dataset if m["id"] == name))
+        own = {"prompt": dataset[-1]["prompt"], "spans": "a column of another meaning"}
+        assert source.group(own).kept
+    told = [record.message for record in caplog.records]
+    assert [message[: len(start)] for message, start in zip(told, said, strict=True)] == said

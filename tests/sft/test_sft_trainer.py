@@ -12,12 +12,13 @@ import torch
 from peft import LoraConfig
 from sft_runs import history
 from transformers import AutoModelForImageTextToText
-from trl import ModelConfig, TrlParser
+from trl import ModelConfig
 
+from timelens_plugins.encodings import load_processor
 from timelens_plugins.moments import Moment, load_moments
+from timelens_plugins.recipe import DataArguments, parse
 from timelens_plugins.sft import TimeLensSFTConfig, TimeLensSFTTrainer
-from timelens_plugins.timestamps import load_processor
-from timelens_plugins.training.arguments import DataArguments
+from timelens_plugins.spans import Span
 from timelens_plugins.training.checkpoints import STATE_FILE, last_checkpoint
 from timelens_plugins.training.dataset import find_videos
 from timelens_plugins.video import VideoError
@@ -33,7 +34,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "checkpointing, accumulation": {"gradient_checkpointing": True, "gradient_accumulation_steps": 2},
     "bf16": {"bf16": True},
     "bf16 weights": {"bf16": True, "dtype": "bfloat16"},
-    "snapping": {"snap_targets": True, "encoding": "interleaved_timestamp"},
+    "snapping": {"snap_spans": True, "encoding": "interleaved_timestamp"},
     "bounded rows": {"max_queries_per_row": 2, "clip_workers": 0},
 }
 
@@ -94,7 +95,7 @@ RELEASED = {
 def test_configurations_are_understood_and_hold_the_released_settings(name: str, tmp_path: Path) -> None:
     config = Path(__file__).parents[2] / "recipes" / "configs" / f"{name}_sft.yaml"
     flags = ["--config", str(config), "--output_dir", str(tmp_path), "--use_cpu", "true"]
-    data, training, model = TrlParser((DataArguments, TimeLensSFTConfig, ModelConfig)).parse_args_and_config(flags)
+    data, training, model = parse((DataArguments, TimeLensSFTConfig, ModelConfig), flags)
     assert training.output_dir == str(tmp_path)  # flags win
     if name == "tiny":
         return
@@ -103,22 +104,22 @@ def test_configurations_are_understood_and_hold_the_released_settings(name: str,
     assert (data.min_duration, data.max_duration, data.max_words, data.audio_queries) == (5, 500, 200, False)
     videos = 8 * training.per_device_train_batch_size * training.gradient_accumulation_steps
     assert abs(videos * 96_586 / 19_466 - 128) < 96_586 / 19_466 * 8 / 2  # nearest to 128 annotations on 8 processes
-    assert training.snap_targets == (name == "timelens_7b")
+    assert training.snap_spans == (name == "timelens_7b")
     assert data.encoding == ("interleaved_timestamp" if name == "timelens_7b" else None)
     assert model.dtype == "float32"
 
 
 @pytest.mark.parametrize("length", [{"max_steps": 2}, {"max_steps": -1, "num_train_epochs": 2}])
 def test_a_finished_run_takes_no_step_more(
-    length: dict[str, Any], make_trainer: Callable[..., TimeLensSFTTrainer], tmp_path: Path
+    family: str, length: dict[str, Any], make_trainer: Callable[..., TimeLensSFTTrainer], tmp_path: Path
 ) -> None:
-    settings = {"output_dir": str(tmp_path), "save_strategy": "steps", "save_steps": 1, **length}
-    trainer = make_trainer("qwen3_vl", **settings)
+    settings = {"output_dir": str(tmp_path), "save_strategy": "steps", "save_steps": 1, "learning_rate": 1e-3, **length}
+    trainer = make_trainer(family, **settings)
     trainer.train()
     taken = trainer.state.global_step
     assert taken >= 2
     weights = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
-    again = make_trainer("qwen3_vl", **settings)
+    again = make_trainer(family, **settings)
     again.train(resume_from_checkpoint=str(last_checkpoint(tmp_path)))
     assert again.state.global_step == taken
     assert all(torch.equal(p, weights[name]) for name, p in again.model.named_parameters())
@@ -216,17 +217,24 @@ def test_tokens_saved_and_operations_are_those_of_the_packed_row(
     assert trainer.state.log_history[-1]["tokens_saved"] == pytest.approx(1 - packed / plain, abs=1e-4)
 
 
+def test_a_row_without_any_target_is_counted(
+    make_trainer: Callable[..., TimeLensSFTTrainer], moments: list[Moment]
+) -> None:
+    end = moments[0].duration or 0
+    beyond = [replace(moments[0], id=name, query=name, spans=(Span(end - 0.2, end),)) for name in ("one", "other")]
+    other = next(m for m in moments if m.video != moments[0].video)
+    trainer = make_trainer(
+        "qwen2_5_vl", encoding="interleaved_timestamp", rows=[*beyond, other], snap_spans=True, max_steps=1
+    )
+    trainer.train()
+    [(left_out, queries)] = [(e["left_out_queries"], e["queries"]) for e in trainer.state.log_history if "loss" in e]
+    assert (left_out, queries) == (2, 1)
+
+
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ({"vision": "half"}, "frozen, merger, full"),
-        ({"on_bad_video": "swap"}, "error, skip"),
         ({"max_queries_per_row": 0}, "at least 1"),
-        ({"remove_unused_columns": True}, "rows of moments"),
-        ({"dataloader_num_workers": 2}, "clip_workers"),
-        ({"label_smoothing_factor": 0.1}, "answer's tokens"),
-        ({"use_liger_kernel": True}, "bypasses"),
-        ({"neftune_noise_alpha": 5.0}, "siblings"),
         ({"average_tokens_across_devices": False}, "all processes"),
         ({"train_sampling_strategy": "group_by_length"}, "token lengths"),
     ],

@@ -19,9 +19,9 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoModelForImageTextToText
 
+from timelens_plugins.encodings import load_processor
 from timelens_plugins.moments import Moment, load_moments
 from timelens_plugins.sft import TimeLensSFTConfig, TimeLensSFTTrainer
-from timelens_plugins.timestamps import load_processor
 from timelens_plugins.training.dataset import moments_dataset
 
 SETTINGS: dict[str, Any] = {

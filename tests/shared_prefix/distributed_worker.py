@@ -1,15 +1,17 @@
-"""Run by torchrun on two processes: gradients under DDP and FSDP2 against those of one process."""
+"""Run by torchrun on two processes, with a family's name: gradients under DDP and FSDP2 against one process's."""
 
 from __future__ import annotations
 
+import sys
+
 import torch
 import torch.distributed as dist
-from plain_batch import deep_tree, gradients, group, video_prompt, worst_difference
+from plain_batch import deep_tree, double, gradients, group, video_prompt, worst_difference
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from timelens_plugins.families.tiny import build_model, build_processor, build_tokenizer
 from timelens_plugins.shared_prefix import PromptTree, encode_vision, log_probs
-from timelens_plugins.synthetic.tiny import build_model, build_processor, build_tokenizer
 
 
 def trees_of(rank: int, processor: object, model: torch.nn.Module, cached: bool) -> list[PromptTree]:
@@ -25,10 +27,13 @@ def main() -> None:
     dist.init_process_group("gloo")
     rank = dist.get_rank()
     tokenizer = build_tokenizer(["the event happens in 0123456789 seconds"] * 20)
-    processor = build_processor("qwen3_vl", tokenizer)
+    family = sys.argv[1]
+    processor = build_processor(family, tokenizer)
+    # Linear attention computes in single precision, whose sums depend on their order.
+    bound = 1e-6 if family == "qwen3_vl" else 1e-4
 
     def build() -> torch.nn.Module:
-        model = build_model("qwen3_vl", tokenizer, logit_scale=1.0).double().train()
+        model = double(build_model(family, tokenizer, logit_scale=1.0)).train()
         for name, parameter in model.model.visual.named_parameters():
             parameter.requires_grad_("merger" in name)
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -49,14 +54,14 @@ def main() -> None:
 
     wrapped = DistributedDataParallel(build())
     found = {n.removeprefix("module."): g for n, g in backward(wrapped, [rank], one).items()}
-    assert worst_difference(found, expected) < 1e-6, "DDP"
+    assert worst_difference(found, expected) < bound, "DDP"
 
     sharded = build()
     for layer in [*sharded.model.language_model.layers, *sharded.model.visual.blocks]:
         fully_shard(layer)
     fully_shard(sharded)
     found = {n: g.full_tensor() for n, g in backward(sharded, [rank], one).items()}
-    assert worst_difference(found, expected) < 1e-6, "FSDP2"
+    assert worst_difference(found, expected) < bound, "FSDP2"
 
     # Mixed precision rounds floating-point outputs to bf16; scores must come back in fp32.
     single = build().float()

@@ -9,26 +9,29 @@ import pytest
 import torch
 import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
-from plain_batch import image_prompt, random_tokens, repeated_inputs, video_prompt
+from plain_batch import double, image_prompt, random_tokens, repeated_inputs, video_prompt
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from timelens_plugins.families.tiny import build_model
 from timelens_plugins.shared_prefix import (
     Prompt,
     PromptTree,
+    complete,
     encode_vision,
     generate_group,
     generate_groups,
     log_probs,
+    prefill,
     share_prompt,
 )
-from timelens_plugins.synthetic.tiny import build_model
+from timelens_plugins.shared_prefix.locate import layer_counts
 
 
 @pytest.fixture(scope="module")
-def model(family: str, tokenizer: PreTrainedTokenizerFast) -> Any:
+def model(family: str, tokenizer: PreTrainedTokenizerFast, double_precision: None) -> Any:
     """Sharper logits, so that greedy answers depend on the video."""
-    return build_model(family, tokenizer).double()
+    return double(build_model(family, tokenizer))
 
 
 def config(model: Any, **options: Any) -> GenerationConfig:
@@ -101,9 +104,38 @@ def test_groups_decoded_together_are_those_decoded_alone(model: Any, processor: 
     assert lists(generate_groups(model, prompts[::-1], settings, completions=4, seeds=seeds[::-1])) == alone[::-1]
 
 
+@pytest.mark.parametrize(
+    "also", [{}, {"repetition_penalty": 1.5}, {"no_repeat_ngram_size": 3}], ids=["plain", "penalty", "one by one"]
+)
+def test_queries_of_several_videos(model: Any, processor: Any, also: dict[str, Any]) -> None:
+    """Each video's queries share its prefill; every prompt gets what it gets alone, also in few rows at a time."""
+    texts = ("when?", "when does the red ring appear?", "0 1 2 3")
+    prompts = [[video_prompt(processor, frames=n, text=t) for t in texts] for n in (4, 8)] + [[image_prompt(processor)]]
+    settings = config(model, do_sample=True, temperature=1.3, top_k=0, **also)
+    seeds = [3, 2**60, 5, 6, 7, 8, 9]
+    alone = []
+    for prompt, seed in zip([p for video in prompts for p in video], seeds, strict=True):
+        torch.manual_seed(seed)
+        alone.append(stock(model, prompt, settings, 4))
+    trees = [share_prompt(video) if len(video) > 1 else video[0] for video in prompts]
+    shapes: list[tuple[int, ...]] = []
+    hook = model.model.language_model.register_forward_pre_hook(
+        lambda module, args, kwargs: shapes.append(tuple(kwargs["inputs_embeds"].shape[:2])), with_kwargs=True
+    )
+    found = lists(generate_groups(model, trees, settings, completions=4, seeds=seeds))
+    hook.remove()
+    assert found == alone
+    packed = [len(tree[0]) + sum(len(q) - 1 for q in tree[1]) for tree in trees[:2]] + [len(trees[2]) - 1]
+    prefills = [tokens for _, tokens in shapes if tokens > 1]
+    assert prefills == (packed if "no_repeat_ngram_size" in also else [sum(packed)])
+    assert lists(generate_groups(model, trees, settings, completions=4, seeds=seeds, max_rows=4)) == alone
+    with pytest.raises(ValueError, match="7 prompts and 3 seeds"):
+        generate_groups(model, trees, settings, completions=4, seeds=[1, 2, 3])
+
+
 def test_what_cannot_be_decoded_together_is_decoded_alone(model: Any, processor: Any) -> None:
     prompts = [video_prompt(processor), video_prompt(processor, frames=8)]
-    settings = config(model, do_sample=True, temperature=1.3, repetition_penalty=1.5)
+    settings = config(model, do_sample=True, temperature=1.3, no_repeat_ngram_size=2)
     alone = []
     for prompt, seed in zip(prompts, (1, 2), strict=True):
         torch.manual_seed(seed)
@@ -111,6 +143,58 @@ def test_what_cannot_be_decoded_together_is_decoded_alone(model: Any, processor:
     assert lists(generate_groups(model, prompts, settings, completions=3, seeds=[1, 2])) == lists(alone)
     with pytest.raises(ValueError, match="seeds"):
         generate_groups(model, prompts, settings, completions=3, seeds=[1])
+
+
+@pytest.mark.parametrize(
+    "also", [{}, {"repetition_penalty": 1.5}, {"no_repeat_ngram_size": 3}], ids=["plain", "penalty", "one at a time"]
+)
+def test_a_row_with_a_seed_is_what_it_gets_alone(model: Any, processor: Any, also: dict[str, Any]) -> None:
+    """Whatever is decoded beside it."""
+    settings = config(model, do_sample=True, temperature=1.3, top_k=0, **also)
+    texts = ("when?", "when does the red ring appear?", "0 1 2 3")
+    prompts = [video_prompt(processor, text=text) for text in texts]
+    seeds = [5, 2**60, 7, 8, 9, 5]
+    alone = []
+    for row, seed in enumerate(seeds):
+        torch.manual_seed(seed)
+        alone += stock(model, prompts[row // 2], settings, 1)
+    shared, queries = share_prompt(prompts)
+    state = torch.get_rng_state()
+    for rows in (None, 4, 1):
+        found = generate_group(model, shared, settings, queries=queries, completions=2, max_rows=rows, seeds=seeds)
+        assert lists(found) == [alone[0:2], alone[2:4], alone[4:6]], rows
+    assert torch.equal(torch.get_rng_state(), state)
+    [[one]] = generate_group(model, prompts[1], settings, seeds=[7])
+    assert one.tolist() == alone[2]
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_answers_about_several_videos_are_those_about_each(model: Any, processor: Any, sampled: bool) -> None:
+    """Videos of different lengths and numbers of queries, prefilled one by one, decoded together."""
+    prompts = [video_prompt(processor), video_prompt(processor, frames=8), image_prompt(processor)]
+    queries = [[random_tokens(3, 1), random_tokens(7, 2)], [random_tokens(5, 3)], [random_tokens(4, 4)] * 3]
+    settings = config(model, **({"do_sample": True, "temperature": 1.3, "top_k": 0} if sampled else {}))
+    seeds = list(range(20, 32)) if sampled else None
+    free = generate_group(model, prompts[0], settings, queries=queries[0], completions=2, seeds=seeds and seeds[:4])
+    settings.eos_token_id = [
+        int(row[min(n, len(row) - 1)]) for [row, _], n in zip(free, (3, 7), strict=True)
+    ]  # stop rows apart
+    alone, start = [], 0
+    for prompt, own in zip(prompts, queries, strict=True):
+        few = seeds and seeds[start : (start := start + 2 * len(own))]
+        alone += generate_group(model, prompt, settings, queries=own, completions=2, seeds=few)
+    prefilled = [prefill(model, prompt, own) for prompt, own in zip(prompts, queries, strict=True)]
+    assert 0 < prefill(model, prompts[0], queries[1]).bytes < prefilled[1].bytes, "more frames, more keys"
+    for max_rows in (None, 5):
+        found = complete(model, prefilled, settings, completions=2, max_rows=max_rows, seeds=seeds)
+        assert lists(found) == lists(alone)
+        assert not any(one.bytes for one in prefilled), "nothing is held twice"
+        with pytest.raises(ValueError, match="used up"):
+            complete(model, prefilled, settings, completions=2, seeds=seeds)
+        prefilled = [prefill(model, prompt, own) for prompt, own in zip(prompts, queries, strict=True)]
+    assert len({len(row) for rows in alone for row in rows}) > 1
+    with pytest.raises(ValueError, match="seeds"):
+        complete(model, prefilled, settings, seeds=[1])
 
 
 def test_several_queries_of_one_video(model: Any, processor: Any) -> None:
@@ -198,21 +282,21 @@ def test_memory_is_shared(model: Any, processor: Any) -> None:
     attend = decoding.SharedCache.attend
 
     def spy(self: Any, query: Any, key: Any, value: Any, scaling: Any) -> Any:
-        sizes.append(tuple(key.shape[:3:2]))
+        sizes.extend(buffer.filled()[0].shape[2] for buffer in self.updated.buffers)
         return attend(self, query, key, value, scaling)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoding.SharedCache, "attend", spy)
         generate_group(model, prompt, config(model, max_new_tokens=3), completions=6)
     packed = len(prompt) - 1
-    assert sorted(set(sizes)) == [(1, packed + 6), (1, packed + 12), (1, packed + 18)]
+    assert sorted(set(sizes)) == [packed + 6, packed + 12, packed + 18]
 
 
 def test_with_an_adapter_and_flash_attention(
     family: str, tokenizer: PreTrainedTokenizerFast, processor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A PEFT model; then flash attention for the prompt, its kernel stood in for on a CPU."""
-    base = build_model(family, tokenizer).double()
+    base = double(build_model(family, tokenizer))
     lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], exclude_modules=".*visual.*", init_lora_weights=False)
     model = get_peft_model(base, lora).double().eval()
     settings = config(base)
@@ -232,7 +316,8 @@ def test_with_an_adapter_and_flash_attention(
     monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._local_mapping, "flash_attention_2", flash)
     base.model.language_model.config._attn_implementation = "flash_attention_2"
     assert lists(generate_group(model, prompt, settings, completions=2)) == [expected]
-    assert lengths == [len(prompt) - 1] * 2, "once per layer, for the prompt"
+    layers = layer_counts(base.model)[0]
+    assert lengths == [len(prompt) - 1] * layers, "once per layer, for the prompt"
 
 
 def test_attention_that_bypasses_the_interface_is_noticed(model: Any, processor: Any) -> None:
@@ -250,9 +335,13 @@ def test_attention_that_bypasses_the_interface_is_noticed(model: Any, processor:
         ({"num_beams": 2}, {}, "num_beams"),
         ({"num_return_sequences": 2, "do_sample": True}, {}, "num_return_sequences"),
         ({"return_dict_in_generate": True}, {}, "return_dict_in_generate"),
+        ({"max_new_tokens": None, "max_length": 200}, {}, "set min_new_tokens and max_new_tokens"),
+        ({"min_length": 200}, {}, "set min_new_tokens and max_new_tokens"),
         ({}, {"completions": 0}, "at least 1"),
         ({}, {"max_rows": 0}, "at least 1"),
         ({}, {"queries": []}, "pass None"),
+        ({}, {"seeds": [1]}, "1 seeds for 1 completions, do_sample=False"),
+        ({"do_sample": True}, {"seeds": [1], "completions": 2}, "1 seeds for 2 completions"),
         ({}, {"queries": [[]]}, "no tokens|at least one token"),
     ],
 )

@@ -214,8 +214,8 @@ def _shift_branch_positions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _positions_run_on_through_siblings(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*args: Any) -> PackedRow:
-        row = pack(*args)
+    def broken(*args: Any, **options: Any) -> PackedRow:
+        row = pack(*args, **options)
         start = row.plan.trees[0].blocks[0].start
         row.position_ids[..., start:] = row.position_ids[..., start - 1 : start] + 1
         return row

@@ -11,6 +11,7 @@ from plain_batch import gradients, group, image_prompt, plain_scores, video_prom
 from torch import nn
 
 from timelens_plugins.shared_prefix import PromptTree, accelerate_vision, encode_vision, log_probs, uninstall
+from timelens_plugins.shared_prefix import acceleration as acceleration_module
 from timelens_plugins.shared_prefix import vision as vision_module
 
 TRAINED = {
@@ -40,7 +41,7 @@ def test_gradients_of_the_tower(build: Callable[..., Any], processor: Any, train
     found = gradients(model, lambda: log_probs(model, encoded).log_probs)
     torch.testing.assert_close(found[0], expected[0], rtol=1e-9, atol=1e-9)
     assert worst_difference(found[1], expected[1]) < 1e-6
-    if "merger" in trained and not (trained == "the deepstack mergers" and model.config.model_type == "qwen2_5_vl"):
+    if any(p.requires_grad for p in model.model.visual.parameters()):
         assert any("visual" in name for name in found[1])
 
 
@@ -101,7 +102,8 @@ def test_accelerated_tower_is_the_same_tower(build: Callable[..., Any], processo
         compute = getattr(model.model, f"get_{modality}_features")
         pixels = prompt.vision["pixel_values" if modality == "image" else "pixel_values_videos"]
         out = compute(pixels, prompt.vision[f"{modality}_grid_thw"])
-        return torch.cat([*out.pooler_output, *(t for layer in getattr(out, "deepstack_features", []) for t in layer)])
+        deepstack = getattr(out, "deepstack_features", [])  # each layer in one piece up to transformers 5.17
+        return torch.cat([*out.pooler_output, *(torch.atleast_2d(t) for layer in deepstack for t in layer)])
 
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -112,7 +114,7 @@ def test_accelerated_tower_is_the_same_tower(build: Callable[..., Any], processo
         expected = gradients(model, features)
         plain_calls = len(calls)
         calls.clear()
-        acceleration = accelerate_vision(model)
+        acceleration = accelerate_vision(model, measure=False)
         found = gradients(model, features)
         assert len(calls) < plain_calls
         torch.testing.assert_close(found[0], expected[0], rtol=1e-10, atol=1e-12)
@@ -123,7 +125,7 @@ def test_accelerated_tower_is_the_same_tower(build: Callable[..., Any], processo
         torch.testing.assert_close(scores[0], plain[0], rtol=1e-9, atol=1e-9)
         assert worst_difference(scores[1], plain[1]) < 1e-6
         with pytest.raises(ValueError, match="accelerated twice"):
-            accelerate_vision(model)
+            accelerate_vision(model, measure=False)
         acceleration.remove()
         assert type(model.model.visual.patch_embed.proj) is nn.Conv3d
         calls.clear()
@@ -131,3 +133,39 @@ def test_accelerated_tower_is_the_same_tower(build: Callable[..., Any], processo
         assert len(calls) == plain_calls
     finally:
         ALL_ATTENTION_FUNCTIONS["sdpa"] = sdpa
+
+
+def test_a_shortcut_is_kept_where_it_pays(build: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build()
+    visual = model.model.visual
+    timed = acceleration_module._timed
+    faster: dict[str, bool] = {}
+
+    def told(tower: Any, *args: Any) -> tuple[float, torch.Tensor]:
+        """The output as it is, in a time that depends on what is in place."""
+        with_product = type(tower.patch_embed.proj) is not nn.Conv3d
+        with_frames = bool(tower.blocks[0].attn._forward_pre_hooks)
+        seconds = 1.0
+        for name, there in (("patches", with_product), ("frames", with_frames)):
+            if there:
+                seconds *= 0.5 if faster[name] else 2.0
+        return seconds, timed(tower, *args)[1]
+
+    monkeypatch.setattr(acceleration_module, "_timed", told)
+    for faster in ({"patches": True, "frames": False}, {"patches": False, "frames": True}):
+        found = accelerate_vision(model)
+        assert found.gains == {name: 2.0 if gain else 0.5 for name, gain in faster.items()}
+        assert (type(visual.patch_embed.proj) is not nn.Conv3d) == faster["patches"]
+        assert bool(visual.blocks[0].attn._forward_pre_hooks) == faster["frames"]
+        found.remove()
+        assert type(visual.patch_embed.proj) is nn.Conv3d
+        assert not visual.blocks[0].attn._forward_pre_hooks
+    monkeypatch.setattr(acceleration_module, "_timed", timed)
+    assert set(accelerate_vision(model).gains) == {"patches", "frames"}
+    wrong = build()
+    monkeypatch.setattr(
+        acceleration_module._PatchProjection, "forward", lambda self, x: nn.Conv3d.forward(self, x) * 1.01
+    )
+    with pytest.raises(RuntimeError, match=r"the shortcut for patches differs by .*, more than rounding explains"):
+        accelerate_vision(wrong)
+    assert type(wrong.model.visual.patch_embed.proj) is nn.Conv3d

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,14 +14,18 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
+from timelens_plugins.encodings import load_processor
 from timelens_plugins.grpo import TimeLensGRPOConfig, TimeLensGRPOTrainer
 from timelens_plugins.moments import Moment
 from timelens_plugins.sft import TimeLensSFTConfig, TimeLensSFTTrainer
-from timelens_plugins.timestamps import load_processor
+from timelens_plugins.spans import Span
 from timelens_plugins.training.checkpoints import STATE_FILE, chosen_checkpoint, last_checkpoint
 from timelens_plugins.training.dataset import moments_dataset
+from timelens_plugins.training.origin import Origin
 
 MakeTrainer = Callable[..., Any]
 
@@ -132,6 +137,22 @@ def test_a_checkpoint_that_is_written_over_is_not_whole_meanwhile(
     assert last_checkpoint(run) == str(run / "checkpoint-1")
 
 
+def test_what_shares_files_with_a_checkpoint_that_is_written_over_stays_as_it_is(
+    make_trainer: MakeTrainer, moments: list[Moment], tmp_path: Path
+) -> None:
+    """As ``best``, which early stopping makes of hard links."""
+    run = tmp_path / "run"
+    make_trainer().train()
+    shutil.copytree(run / "checkpoint-2", run / "best", copy_function=os.link)
+    kept = {path.name: path.read_bytes() for path in (run / "best").iterdir()}
+    (run / "checkpoint-2" / "difficulty.json").write_text("of a run with online difficulty")
+    make_trainer(moments[::-1]).train(resume_from_checkpoint=str(run / "checkpoint-1"))
+    assert (run / "checkpoint-2" / "model.safetensors").read_bytes() != kept["model.safetensors"]
+    assert {path.name: path.read_bytes() for path in (run / "best").iterdir()} == kept
+    assert not (run / "checkpoint-2" / "difficulty.json").exists()
+    assert last_checkpoint(run) == str(run / "checkpoint-2")
+
+
 def test_the_best_checkpoint_is_not_deleted(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     trainer = make_trainer(max_steps=4, save_total_limit=2)
     trainer.train()
@@ -196,6 +217,61 @@ def test_other_data_and_another_model_are_told(
         assert told(max_queries_per_row=1) == {"another data set"}
         (run / "checkpoint-1" / STATE_FILE).write_text("{}\n")  # as it was once saved
         assert told(max_queries_per_row=1) == set()
+
+
+def test_what_changed_under_its_name_is_told(
+    make_trainer: MakeTrainer,
+    moments: list[Moment],
+    tiny_checkpoints: dict[str, Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    base = shutil.copytree(tiny_checkpoints["qwen3_vl"], tmp_path / "base")
+    videos = shutil.copytree(Path(moments[0].video).parents[1], tmp_path / "videos")
+    rows = [replace(m, video=str(videos / Path(m.video).relative_to(Path(m.video).parents[1]))) for m in moments]
+    make_trainer(rows, base, max_steps=1).train()
+    phrases = ("another data set", "held other queries", "other sizes or times", "from other weights", "were others: ")
+
+    def told(rows: list[Moment] = rows) -> set[str]:
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "timelens_plugins"):
+            make_trainer(rows, base, max_steps=1).train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-1"))
+        return {phrase for phrase in phrases if phrase in caplog.text}
+
+    assert told() == set()
+    assert told([replace(rows[0], query="something else"), *rows[1:]]) == {"held other queries"}
+    assert told([replace(rows[0], spans=(Span(0.0, 1.0),)), *rows[1:]]) == {"held other queries"}
+    assert told([replace(rows[0], answer="From 0 to 1."), *rows[1:]]) == {"held other queries"}
+    stat = os.stat(rows[0].video)
+    os.utime(rows[0].video, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    assert told() == {"other sizes or times"}
+    os.utime(rows[0].video, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    template = (base / "chat_template.jinja").read_text()
+    (base / "chat_template.jinja").write_text(template + "{# the same turns #}")
+    assert told() == {"were others: "}
+    assert re.search(r"were others: chat_template: '\w+' then, '\w+' now", caplog.text)
+    (base / "chat_template.jinja").write_text(template)
+    weights = load_file(base / "model.safetensors")
+    next(iter(weights.values())).view(-1)[-1] += 1
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    assert told() == {"from other weights"}
+
+
+def test_adapters_made_anew_are_no_other_model(tiny_checkpoints: dict[str, Path]) -> None:
+    processor = load_processor(tiny_checkpoints["qwen3_vl"])
+    origins = []
+    for change in (0.0, 0.0, 1.0):
+        model = AutoModelForImageTextToText.from_pretrained(tiny_checkpoints["qwen3_vl"])
+        with torch.no_grad():
+            model.get_input_embeddings().weight[-1, -1] += change
+        options = {"target_modules": ["q_proj"], "modules_to_save": ["merger"], "init_lora_weights": False}
+        tuned = get_peft_model(model, LoraConfig(r=2, **options))
+        for name, parameter in tuned.named_parameters():
+            if "modules_to_save" in name:
+                parameter.data.normal_()
+        origins.append(Origin.of(["a"], [], tuned, processor))
+    assert origins[0] == origins[1]
+    assert origins[0].weights != origins[2].weights
 
 
 def test_what_a_recipe_continues_from(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from timelens_plugins.clips import ClipKey, ClipLoader
+from timelens_plugins.clips import loader as loader_module
+from timelens_plugins.encodings import ENCODINGS, load_processor
 from timelens_plugins.moments import Moment
-from timelens_plugins.timestamps import ENCODINGS, load_processor
-from timelens_plugins.training import clips as clips_module
-from timelens_plugins.training.clips import ClipKey, ClipLoader
 from timelens_plugins.training.dataset import moments_dataset
 from timelens_plugins.video import VideoError, sample_frames
 
@@ -67,7 +67,7 @@ def test_windows_are_clips_of_their_own(tiny_checkpoints: dict[str, Path], momen
         window = loader.take(ClipKey(moments[0].video, 2.0, 8.0))
     assert window is not None
     assert window.clip.video_start == pytest.approx(2.0, abs=0.3)
-    assert window.duration == pytest.approx(6.0, abs=0.3)
+    assert window.clip.duration == pytest.approx(6.0, abs=0.3)
 
 
 def test_memory_is_bounded(
@@ -83,7 +83,7 @@ def test_memory_is_bounded(
             read.append(path)
         return clip
 
-    monkeypatch.setattr(clips_module, "sample_frames", fake)
+    monkeypatch.setattr(loader_module, "sample_frames", fake)
     with ClipLoader(processor, workers=2, ahead=3) as loader:
         keys = [ClipKey(str(i)) for i in range(10)]
         loader.request(keys)
@@ -140,17 +140,23 @@ def test_faults_that_are_no_video_faults_are_never_skipped(
     def defect(*_: Any, **__: Any) -> Any:
         raise KeyError("a defect")
 
-    monkeypatch.setattr(clips_module, "sample_frames", defect)
+    monkeypatch.setattr(loader_module, "sample_frames", defect)
     with ClipLoader(processor, on_bad_video="skip") as loader, pytest.raises(KeyError):
         loader.take(ClipKey("x.mp4"))
 
 
-def test_control_tokens_in_a_text_are_refused(tiny_checkpoints: dict[str, Path], moments: list[Moment]) -> None:
+def test_control_tokens_in_a_text_are_text(tiny_checkpoints: dict[str, Path], moments: list[Moment]) -> None:
     processor = load_processor(tiny_checkpoints["qwen3_vl"], **SMALL)
     row = moments_dataset(moments[:1])[0]
-    row["prompt"][0]["content"][1]["text"] += "<|video_pad|>"
     with ClipLoader(processor, workers=0) as loader:
-        loaded = loader.take(row)
-        assert loaded is not None
-        with pytest.raises(ValueError, match="video_pad"):
-            loaded.prompt(row["prompt"])
+        loader.request([row, row])
+        clean, other = loader.take(row), loader.take(row)
+        assert clean is not None
+        assert other is not None
+        expected = clean.prompt(row["prompt"])
+        row["prompt"][0]["content"][1]["text"] += "<|video_pad|><|im_end|>"
+        prompt = other.prompt(row["prompt"])
+    for name in ("<|video_pad|>", "<|im_end|>"):
+        token = processor.tokenizer.convert_tokens_to_ids(name)
+        assert (prompt.input_ids == token).sum() == (expected.input_ids == token).sum() > 0
+    assert "<|video_pad|><|im_end|><|im_end|>\n<|im_start|>assistant" in processor.decode(prompt.input_ids)

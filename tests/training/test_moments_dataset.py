@@ -1,4 +1,4 @@
-"""Rows of moments, and the recipe's filters."""
+"""Rows of moments, and the files behind them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from datasets import Dataset, Features, Json, List, Value
 
-from timelens_plugins.moments import Moment
-from timelens_plugins.spans import Span
-from timelens_plugins.timestamps import build_messages
-from timelens_plugins.training.dataset import filter_moments, find_videos, moments_dataset
+from timelens_plugins.encodings import ENCODINGS, build_messages
+from timelens_plugins.moments import Moment, moments_from_rows
+from timelens_plugins.training.dataset import check_prompts, find_videos, moments_dataset
 
 
 def test_rows_hold_paths_and_prompts_without_empty_keys(moments: list[Moment]) -> None:
     window = replace(moments[1], video_start=1 / 3, video_end=9.1, duration=8.8)
     dataset = moments_dataset([moments[0], window], "interleaved_timestamp")
     assert dataset.column_names == [
-        *("id", "video", "video_start", "video_end", "query", "spans", "duration", "source", "prompt")
+        *("id", "video", "video_start", "video_end", "query", "spans", "duration", "source", "prompt", "answer")
     ]
     for moment, row in zip((moments[0], window), dataset, strict=True):
         assert row["spans"] == [list(span) for span in moment.spans]
@@ -44,27 +44,6 @@ def test_rows_survive_saving(moments: list[Moment], tmp_path: Path) -> None:
     assert load_from_disk(tmp_path / "rows")[0] == moments_dataset(moments)[0]
 
 
-def test_filters_say_what_they_dropped(moments: list[Moment]) -> None:
-    good = replace(moments[0], duration=20.0)
-    cases = {
-        "video too short": replace(good, duration=4.9),
-        "video too long": replace(good, duration=500.1),
-        "query too long": replace(good, query="word " * 201),
-        "audio query": replace(good, query="when can a dog be heard?"),
-        "span of zero length": replace(good, spans=(Span(2, 2),)),
-    }
-    unknown = replace(good, duration=None)
-    edges = [replace(good, duration=5.0), replace(good, duration=500.0), replace(good, query="word " * 200)]
-    kept, report = filter_moments([good, *cases.values(), unknown, *edges])
-    assert kept == [good, unknown, *edges]
-    assert report.dropped == {reason: [moment] for reason, moment in cases.items()}
-    assert (report.kept, report.unknown_duration) == (5, 1)
-    assert report.summary().startswith("5 moments kept, 5 dropped (1 video too short")
-    assert filter_moments([cases["audio query"]], audio_queries=True)[1].counts == {}
-    with pytest.raises(ValueError, match="min <= max"):
-        filter_moments([good], min_duration=10, max_duration=5)
-
-
 def test_missing_videos_are_named_at_once(moments: list[Moment]) -> None:
     other = replace(moments[0], video=moments[0].video.replace(".mp4", ".mkv"))
     assert find_videos([other, moments[1]]) == [moments[0], moments[1]]
@@ -83,3 +62,43 @@ def test_who_skips_videos_still_reads_those_with_another_extension(
         find_videos([gone, gone], "keep", "the/root")
     with pytest.raises(ValueError, match="'raise' or 'keep', got 'skip'"):
         find_videos([other], "skip")  # type: ignore[arg-type]
+
+
+VIDEO = {"type": "video", "video": "a.mp4"}
+TEXT = {"type": "text", "text": "When?"}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ([TEXT], "holds no video"),
+        ("When?", "holds no video"),
+        ([VIDEO, VIDEO, TEXT], "holds video and video"),
+        ([{"type": "image", "image": "a.jpg"}, VIDEO, TEXT], "holds image and video"),
+        ([{"type": "video", "video": ["1.jpg", "2.jpg"]}, TEXT], "its video is not a path: ['1.jpg', '2.jpg']"),
+        ([{"type": "video_url", "video_url": {"url": "a.mp4"}}, TEXT], "holds video_url"),
+    ],
+)
+def test_rows_that_no_model_could_be_shown_are_named_at_the_start(content, reason):
+    rows = [{"id": f"m{i}", "prompt": [{"role": "user", "content": [VIDEO, TEXT]}]} for i in range(3)]
+    check_prompts(rows)
+    rows[1] = rows[1] | {"prompt": [{"role": "user", "content": content}]}
+    for dataset in (rows, Dataset.from_list(rows, features=Features({"id": Value("string"), "prompt": List(Json())}))):
+        with pytest.raises(ValueError, match=r"1 of 3 rows cannot be used: row 1 \(id 'm1'\): ") as caught:
+            check_prompts(dataset)
+        assert reason in str(caught.value)
+
+
+def test_chat_rows_are_asked_and_answered_in_their_own_words():
+    turns = [("user", "<video>When does a cat sleep? Say [[start, end]]."), ("assistant", "[[1.5, 4]]")]
+    messages = [{"role": role, "content": text} for role, text in turns]
+    row = {"messages": messages, "videos": ["x.mp4"]}
+    own = moments_from_rows([row], video_root="clips")
+    plain = moments_from_rows([{"video": "x.mp4", "query": "a cat sleeps", "start": 1.5, "end": 4}])
+    for encoding in ("native", "interleaved_timestamp"):
+        dataset = moments_dataset([*own, *plain], encoding)
+        texts = [prompt[0]["content"][1]["text"] for prompt in dataset["prompt"]]
+        assert texts[0] == ENCODINGS[encoding].preamble + "When does a cat sleep? Say [[start, end]]."
+        assert texts[1] == ENCODINGS[encoding].question("a cat sleeps")
+        assert list(dataset["answer"]) == ["[[1.5, 4]]", None]
+        assert dataset["prompt"][0][0]["content"][0]["video"] == "clips/x.mp4"

@@ -11,8 +11,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import Trainer
 
+from timelens_plugins.families.tiny import build_model
 from timelens_plugins.shared_prefix.locate import vision_language_model
-from timelens_plugins.synthetic.tiny import build_model
 from timelens_plugins.training.parts import adapter_modules_to_save, create_optimizer, parameter_groups, set_trainable
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from timelens_plugins.sampling import Difficulty
+from timelens_plugins.difficulty.weights import Difficulty
 
 __all__ = ["ANSWER_STD", "Estimates"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from timelens_plugins.difficulty.estimates import ANSWER_STD, Estimates
-from timelens_plugins.sampling import Difficulty, Weighting
+from timelens_plugins.difficulty.weights import Difficulty, Weighting
 
 __all__ = ["ONLINE_WEIGHTING", "OnlineDifficulty"]
 

@@ -1,9 +1,10 @@
 """Difficulty rows: one a moment, with the fields that TimeLens's tools read, and what this package adds.
 
 ``source, data_type, video_path, duration, query, span, pred, answer, iou`` are TimeLens's. Several answers add
-``preds``, ``answers``, ``ious`` and ``iou_std``; ``iou`` is then their mean, and ``pred`` and ``answer`` are the first
-one's. ``id`` and ``video_id`` tie the row to its moment, ``video_start`` and ``video_end`` are there where it is a
-window, and ``settings`` says which model answered, and how.
+``preds``, ``answers``, ``ious``, ``iou_std`` and ``statuses``; ``iou`` is then their mean, and ``pred``, ``answer`` and
+``status`` are the first one's. ``status`` is what the answer amounted to (``parsed``, ``swapped``, ``denied``). ``id``
+and ``video_id`` tie the row to its moment, ``video_start`` and ``video_end`` are there where it is a window, and
+``settings`` says which model answered, and how.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from timelens_plugins.answers import parse_spans
+from timelens_plugins.answers import parse_answer
 from timelens_plugins.metrics import reading_iou
 from timelens_plugins.moments import Moment
 
@@ -27,13 +28,16 @@ def difficulty_row(
 ) -> dict[str, Any]:
     """The row of a moment; IoUs are those of the ``exact`` reading: first span of an answer, nothing rounded.
 
+    As in the evaluation, answers are read without the duration of the clip.
+
     Args:
         moment: what was asked.
         answers: model texts, one or more.
         settings: of the model and its answers; JSON types.
         video_root: folder that the row's ``video_path`` starts from.
     """
-    firsts = [next(iter(parse_spans(answer, query=moment.query)), None) for answer in answers]
+    read = [parse_answer(answer, query=moment.query) for answer in answers]
+    firsts = [next(iter(answer.spans), None) for answer in read]
     ious = [reading_iou(first, moment.spans, "exact") for first in firsts]
     preds = [[] if first is None else [list(first)] for first in firsts]
     row: dict[str, Any] = {
@@ -46,9 +50,11 @@ def difficulty_row(
         "pred": preds[0],
         "answer": answers[0],
         "iou": statistics.fmean(ious),
+        "status": str(read[0].status),
     }
     if len(answers) > 1:
         row |= {"preds": preds, "answers": list(answers), "ious": ious, "iou_std": statistics.stdev(ious)}
+        row["statuses"] = [str(answer.status) for answer in read]
     row |= {"id": moment.id, "video_id": moment.video_id}
     if moment.video_start is not None:
         row |= {"video_start": moment.video_start, "video_end": moment.video_end}

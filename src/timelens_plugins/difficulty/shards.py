@@ -2,31 +2,36 @@
 
 A folder beside the output holds the work::
 
-    OUTPUT.parts/part-0-of-2.jsonl      answers by clip, appended and synced one clip at a time
-    OUTPUT.parts/finished-0-of-2.json   process 0 has been through its videos; which clips could not be read
+    OUTPUT.parts/                       a journal of answers by clip, see timelens_plugins.inference.journal
+    OUTPUT.parts/begun-0-of-2.txt       clips that process 0 has begun, which process 1 leaves to it
+    OUTPUT.parts/finished-0-of-2.json   process 0 has nothing left to begin; which clips it could not read
     OUTPUT                              rows in the order of the moments, written by the last process to finish
     OUTPUT.failed.jsonl                 videos that could not be read; only where there are any
 
-A process that was killed goes on where it stopped, also when the run is started again with another number of
-processes: clips count as done whichever part holds them. What says that a process has finished names the work it has
-finished, by a digest: left over from a start with other videos, it counts for nothing.
+Videos are dealt out by what their clips cost, and a process that is through with its own begins what others have not
+begun (see timelens_plugins.inference.shares). A process that was killed goes on where it stopped, also when the run is
+started again with another number of processes: clips count as done whichever process did them. Two runs at once disturb
+nothing; a clip that both are at may be answered twice, and counts once: there are no locks, and what a process has
+begun is only a word to the others. It names the work, by a digest, as does what says that a process has finished: left
+over from a start with other videos, or other settings, it counts for nothing.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from timelens_plugins.atomic import write_whole
 from timelens_plugins.difficulty.rows import difficulty_row
+from timelens_plugins.file_state import state_of
 from timelens_plugins.inference import Journal, JournalError
+from timelens_plugins.inference.shares import in_order
 from timelens_plugins.moments import Moment
 
 __all__ = ["ClipWork", "Outcome", "Shard", "clips_of"]
@@ -64,8 +69,9 @@ def _key(moments: Sequence[Moment]) -> str:
 
 
 def _digest(clips: Sequence[ClipWork], settings: Mapping[str, Any]) -> str:
-    """Stands for these clips in this order, by which they are dealt out, and these settings."""
-    content = json.dumps([[clip.key for clip in clips], dict(settings)], sort_keys=True)
+    """Stands for these clips in this order, by which they are dealt out, their videos' files, and the settings."""
+    states = [(state_of(clip.video) or ())[:3] for clip in clips]
+    content = json.dumps([[clip.key for clip in clips], states, dict(settings)], sort_keys=True)
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
@@ -92,67 +98,110 @@ class Shard:
     Args:
         output: the difficulty file to come.
         clips: of all processes, in order.
-        settings: what answers depend on; a journal written under others is refused.
-        index, count: which of how many processes this is. Videos are dealt out in turn; all clips of one go together.
+        settings: what answers depend on; those given under others are kept and do not count.
+        index, count: which of how many processes this is. Clips of one video are dealt out together.
+        costs: of each clip, in any unit; by default as many as it has moments.
 
-    Raises:
-        JournalError: the folder holds work of other settings, or a damaged file.
-        BlockingIOError: another process does this share right now.
+    Attributes:
+        mine: the clips of this process's share, in the order in which it begins them.
+        pending: those of them that are not done, and then what the others' shares have left.
+        done: what earlier runs have kept of ``mine``, see :meth:`add`.
     """
 
     def __init__(
-        self, output: str | Path, clips: Sequence[ClipWork], settings: Mapping[str, Any], index: int = 0, count: int = 1
+        self,
+        output: str | Path,
+        clips: Sequence[ClipWork],
+        settings: Mapping[str, Any],
+        index: int = 0,
+        count: int = 1,
+        costs: Sequence[float] | None = None,
     ) -> None:
-        if not 0 <= index < count:
-            raise ValueError(f"process {index} of {count}: the first of n processes is 0, the last n - 1")
+        videos: dict[str, list[ClipWork]] = {}
+        of_video: dict[str, float] = {}
+        for clip, cost in zip(clips, costs or [float(len(clip.moments)) for clip in clips], strict=True):
+            videos.setdefault(clip.video, []).append(clip)
+            of_video[clip.video] = of_video.get(clip.video, 0.0) + cost
+        own, rest = in_order(list(of_video.values()), index, count)
+        together = list(videos.values())
         self.output, self.clips, self.settings = Path(output), clips, settings
         self._name = f"{index}-of-{count}"
         self._count = count
-        self._work = _digest(clips, settings)
         self.folder = self.output.with_name(f"{self.output.name}.parts")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.folder / f"part-{self._name}.lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            raise BlockingIOError(
-                f"{self.folder}: another process is at work as {index} of {count}; wait, or choose another output"
-            ) from None
+        self._journal = Journal(self.folder, settings)
+        self._work = _digest(clips, settings)
         self._finished(self._name).unlink(missing_ok=True)
-        self._journal = Journal(self.folder / f"part-{self._name}.jsonl", settings)
-        videos = {video: i for i, video in enumerate(dict.fromkeys(clip.video for clip in clips))}
-        done = self._answers()
-        self.mine = [clip for clip in clips if videos[clip.video] % count == index]
-        self.pending = [clip for clip in self.mine if clip.key not in done]
+        self._begun = self.folder / f"begun-{self._name}.txt"
+        if count > 1:
+            write_whole(self._begun, f"{self._work}\n")
+        self.mine = [clip for i in own for clip in together[i]]
+        done = self._answers(clips)
+        self.done = [done[clip.key] for clip in self.mine if clip.key in done]
+        others = [clip for i in rest for clip in together[i]]
+        self.pending = [clip for clip in (*self.mine, *others) if clip.key not in done]
 
-    def add(self, clip: ClipWork, answers: Sequence[Sequence[str]]) -> None:
-        """Keep the answers of a clip, a list of texts for each of its moments."""
+    def begin(self, clip: ClipWork) -> bool:
+        """Whether this process is to answer a clip, which the others then leave to it; False where it is done, or
+        another has begun it."""
+        self._journal.refresh()
+        if self._journal.has(clip.key, clip.video):
+            return False
+        if self._count > 1:
+            line = json.dumps(clip.key)
+            if any(line in self._begun_by(index) for index in range(self._count)):
+                return False
+            with self._begun.open("a", encoding="utf-8") as file:
+                file.write(f"{line}\n")
+        return True
+
+    def add(
+        self, clip: ClipWork, answers: Sequence[Sequence[str]], details: Sequence[Mapping[str, Any]] | None = None
+    ) -> None:
+        """Keep the answers of a clip, a list of texts for each of its moments, and what is to be known about each."""
         if len(answers) != len(clip.moments):
             raise ValueError(f"{clip.key}: {len(answers)} lists of answers for {len(clip.moments)} moments")
-        self._journal.add(clip.key, {"answers": [list(texts) for texts in answers]})
+        record = {"answers": [list(texts) for texts in answers]}
+        more = {"details": [dict(one) for one in details]} if details is not None and any(details) else {}
+        self._journal.add(clip.key, clip.video, record | more)
 
     def finish(self, failed: Mapping[str, str], video_root: str | None = None) -> Outcome | None:
-        """Note that this share is done; the last process to say so writes the output.
+        """Note that nothing is left to begin; where nothing is left to wait for, the output is written.
 
         Args:
-            failed: videos of this share that could not be read, and why.
+            failed: videos that this process could not read, and why.
             video_root: folder that the rows' paths start from.
 
         Returns:
             What was written; None while other processes are still at work.
         """
         self._journal.close()
-        unread = {clip.key: failed[clip.video] for clip in self.mine if clip.video in failed}
-        _replace(self._finished(self._name), json.dumps({"work": self._work, "failed": unread}) + "\n")
-        all_unread: dict[str, str] = {}
-        for index in range(self._count):
-            of_process = self._unread_by(index)
-            if of_process is None:
-                logger.info("this process is done; the last one writes %s", self.output)
-                return None
-            all_unread |= of_process
-        return self._merge(all_unread, video_root)
+        unread = {clip.key: failed[clip.video] for clip in self.pending if clip.video in failed}
+        write_whole(self._finished(self._name), json.dumps({"work": self._work, "failed": unread}) + "\n")
+        self._begun.unlink(missing_ok=True)
+        finished = [self._unread_by(index) for index in range(self._count)]
+        all_unread = {key: fault for of_process in finished for key, fault in (of_process or {}).items()}
+        self._journal.refresh()
+        answers = self._answers(self.clips)
+        lost = [clip for clip in self.clips if clip.key not in answers and clip.key not in all_unread]
+        if lost and None in finished:
+            logger.info(
+                "this process is done, and %d clips are left to others; the last writes %s", len(lost), self.output
+            )
+            return None
+        if lost:
+            raise JournalError(
+                f"{self.folder}: {len(lost)} clips have neither answers nor an error, such as {lost[0].key!r}: files "
+                "of the folder were removed, or videos replaced; start again, which answers what is missing"
+            )
+        return self._merge(answers, all_unread, video_root)
+
+    def _begun_by(self, index: int) -> Set[str]:
+        """Clips that process ``index`` has begun of this work; none for this one, which begins them again."""
+        path = self.folder / f"begun-{index}-of-{self._count}.txt"
+        if path == self._begun or not path.exists():
+            return frozenset()
+        work, *begun = path.read_text(encoding="utf-8").splitlines() or [""]
+        return set(begun) if work == self._work else frozenset()
 
     def _unread_by(self, index: int) -> dict[str, str] | None:
         """Clips that process ``index`` could not read -> why; None where it has not finished this work."""
@@ -163,23 +212,16 @@ class Shard:
         unread: dict[str, str] = mark["failed"]
         return unread if mark.get("work") == self._work else None
 
-    def _merge(self, unread: Mapping[str, str], video_root: str | None) -> Outcome:
-        answers = self._answers()
+    def _merge(
+        self, answers: Mapping[str, Mapping[str, Any]], unread: Mapping[str, str], video_root: str | None
+    ) -> Outcome:
         rows: dict[str, dict[str, Any]] = {}
-        lost = []
         for clip in self.clips:
             if clip.key in answers:
                 for moment, texts in zip(clip.moments, answers[clip.key]["answers"], strict=True):
                     rows[moment.id] = difficulty_row(moment, texts, self.settings, video_root)
-            elif clip.key not in unread:
-                lost.append(clip.key)
-        if lost:
-            raise JournalError(
-                f"{self.folder}: {len(lost)} clips have neither answers nor an error, such as {lost[0]!r}: files of "
-                "the folder were removed; start again, which answers what is missing"
-            )
         order = [moment.id for clip in self.clips for moment in clip.moments]
-        _replace(self.output, "".join(json.dumps(rows[i], ensure_ascii=False) + "\n" for i in order if i in rows))
+        write_whole(self.output, "".join(json.dumps(rows[i], ensure_ascii=False) + "\n" for i in order if i in rows))
         listing = self.output.with_name(f"{self.output.name}.failed.jsonl")
         failed: dict[str, str] = {}
         moments: dict[str, list[str]] = {}
@@ -189,19 +231,16 @@ class Shard:
                 moments.setdefault(clip.video, []).extend(moment.id for moment in clip.moments)
         if moments:
             lines = [json.dumps({"video": v, "error": failed[v], "moments": ids}) + "\n" for v, ids in moments.items()]
-            _replace(listing, "".join(lines))
+            write_whole(listing, "".join(lines))
         else:
             listing.unlink(missing_ok=True)
         unanswered = sum(map(len, moments.values()))
         return Outcome(self.output, len(rows), failed, unanswered)
 
-    def _answers(self) -> dict[str, dict[str, Any]]:
-        """Finished clips of all parts, of any number of processes."""
-        found: dict[str, dict[str, Any]] = {}
-        for path in sorted(self.folder.glob("part-*.jsonl")):
-            own = path == self._journal.path
-            found |= dict(self._journal) if own else Journal.read(path, self.settings)
-        return found
+    def _answers(self, clips: Sequence[ClipWork]) -> dict[str, dict[str, Any]]:
+        """Those of the clips that are finished, by whichever process, of this run or another."""
+        found = self._journal.lookup((clip.key, clip.video) for clip in clips)
+        return {clip.key: record for clip, record in zip(clips, found, strict=True) if record is not None}
 
     def _finished(self, name: str) -> Path:
         return self.folder / f"finished-{name}.json"
@@ -213,14 +252,3 @@ class Shard:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._journal.close()
-        self._lock.close()
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all; it is on the disk when it has its name."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from timelens_plugins.atomic import write_whole
 from timelens_plugins.difficulty import OnlineDifficulty
+from timelens_plugins.difficulty.sampler import DifficultySampler
+from timelens_plugins.grpo.checked_rewards import original
 from timelens_plugins.rewards import temporal_iou_reward
-from timelens_plugins.sampling.sampler import DifficultySampler
 
 __all__ = ["DIFFICULTY_FILE", "OnlineDraws"]
 
@@ -40,6 +40,7 @@ class OnlineDraws:
         reward_funcs: of the trainer.
         prompts: of a generation batch, on all processes.
         seed: of the draws.
+        videos, queries_per_video, part: as of :class:`~timelens_plugins.difficulty.sampler.DifficultySampler`.
 
     Raises:
         ValueError: estimates of another data set, or a ``reward_range`` that would have no effect.
@@ -53,6 +54,9 @@ class OnlineDraws:
         *,
         prompts: int,
         seed: int,
+        videos: Sequence[Hashable] | None = None,
+        queries_per_video: int = 1,
+        part: int | None = None,
     ) -> None:
         if "id" not in dataset.column_names:
             raise ValueError("online difficulty needs a column 'id' that names each row's moment")
@@ -75,7 +79,15 @@ class OnlineDraws:
                 "reward_range: unless these are IoUs, too, the two are not comparable. Add temporal_iou_reward to the "
                 "reward functions, with a weight of 0 where it is not to be trained for"
             )
-        self.sampler = DifficultySampler(difficulty.weights, len(difficulty.ids), prompts=prompts, seed=seed)
+        self.sampler = DifficultySampler(
+            difficulty.weights,
+            len(difficulty.ids),
+            prompts=prompts,
+            seed=seed,
+            videos=videos,
+            queries_per_video=queries_per_video,
+            part=part,
+        )
 
     def order(self, epoch: int) -> Iterator[int]:
         """An epoch's rows, a generation batch at a time: a ``PromptOrder``."""
@@ -109,9 +121,7 @@ class OnlineDraws:
     def save(self, folder: Path) -> None:
         """Write the state into a checkpoint, whole or not at all."""
         state = {"difficulty": self.difficulty.state_dict(), "sampler": self.sampler.state_dict()}
-        part = folder / f".{DIFFICULTY_FILE}.part"
-        part.write_text(json.dumps(state))
-        os.replace(part, folder / DIFFICULTY_FILE)
+        write_whole(folder / DIFFICULTY_FILE, json.dumps(state))
 
     def load(self, folder: Path) -> None:
         """Go on from a checkpoint.
@@ -134,9 +144,7 @@ class OnlineDraws:
 
 
 def _is_temporal_iou(function: Any) -> bool:
-    while isinstance(function, partial):
-        function = function.func
-    return function is temporal_iou_reward
+    return original(function) is temporal_iou_reward
 
 
 def _effective(weights: Array) -> float:

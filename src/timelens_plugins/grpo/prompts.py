@@ -6,16 +6,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import torch
-
+from timelens_plugins.clips import ClipKey, ClipLoader, black_clip
 from timelens_plugins.grpo.groups import Group
 from timelens_plugins.shared_prefix import Prompt
-from timelens_plugins.timestamps import InterleavedTimestampsMixin
-from timelens_plugins.training.clips import ClipKey, ClipLoader
-from timelens_plugins.video import VideoClip
+from timelens_plugins.training.dataset import warn_of_target_outside
 
-__all__ = ["PromptSource", "black_prompt", "clip_of"]
+__all__ = ["PromptSource", "clip_of"]
+
+ROUNDING = 1e-9  # seconds between a window and what a data set keeps of it in a prompt
 
 
 class PromptSource:
@@ -37,20 +35,21 @@ class PromptSource:
 
     def announce(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """A data collator: passes the rows on, and has their clips read."""
-        prompts = [row["prompt"] for row in rows[:: self._generations]]
+        firsts = rows[:: self._generations]
+        prompts = [row["prompt"] for row in firsts]
         if prompts != self._latest:  # a generation batch comes once for every part that is used of it
             self._latest = prompts
-            clips = [clip_of(prompt) for prompt in prompts]
+            clips = [clip_of(row) for row in firsts]
             self._waiting.append(Counter(clips))
             self.clips.request(clips)
         return rows
 
-    def expect(self, prompts: list[Any]) -> None:
-        """These prompts come now: their clips are requested, unless that was done ahead.
+    def expect(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """These rows come now: their clips are requested, unless that was done ahead.
 
         Batches that were announced before theirs will not come any more, and their clips are let go.
         """
-        clips = [clip_of(prompt) for prompt in prompts]
+        clips = [clip_of(row) for row in rows]
         try:
             place = self._waiting.index(Counter(clips))
         except ValueError:
@@ -66,12 +65,14 @@ class PromptSource:
         Raises:
             VideoError: the video cannot be read, and the clip loader was told not to skip.
         """
-        key = clip_of(row["prompt"])
+        key = clip_of(row)
         clip = self.clips.take(key)
         if clip is not None:
-            return Group(row, clip.prompt(row["prompt"]), clip.times)
+            warn_of_target_outside(row, clip.clip.duration)
+            return Group(row, clip.prompt(row["prompt"]), clip.times, clip=clip)
         if self._stand_in is None:
-            self._stand_in = black_prompt(self.clips.processor)
+            black, processor = black_clip(self.clips.processor), self.clips.processor
+            self._stand_in = black.prompt(processor.grounding_messages(black.clip, "nothing"))
         return Group(row, self._stand_in, error=f"{key.video}: {self.clips.skipped[key.video]}")
 
     def clear(self) -> None:
@@ -81,34 +82,29 @@ class PromptSource:
         self.clips.clear()
 
 
-def clip_of(prompt: Sequence[Mapping[str, Any]]) -> ClipKey:
-    """The clip of a conversation with one video, given as a path.
+def clip_of(row: Mapping[str, Any]) -> ClipKey:
+    """The clip of a row whose prompt holds one video, given as a path.
+
+    Its window is that of the row's own columns where it has them: a data set keeps ten decimals of the numbers in a
+    prompt, and two roads to one window must not read it twice, nor differ by a frame.
 
     Raises:
-        ValueError: another number of videos, or one that is not a path.
+        ValueError: another number of videos, one that is not a path, or columns that name another clip.
     """
-    parts = [p for m in prompt if not isinstance(m["content"], str) for p in m["content"] if p.get("type") == "video"]
+    messages = row["prompt"]
+    parts = [p for m in messages if not isinstance(m["content"], str) for p in m["content"] if p.get("type") == "video"]
     if len(parts) != 1 or not isinstance(parts[0].get("video"), str):
-        raise ValueError(f"a prompt must hold one video, given as a path; got {parts} in {prompt}")
-    return ClipKey(parts[0]["video"], parts[0].get("video_start"), parts[0].get("video_end"))
+        raise ValueError(f"a prompt must hold one video, given as a path; got {parts} in {messages}")
+    asked = ClipKey.of(parts[0])
+    if not {"video", "video_start", "video_end"} <= row.keys():
+        return asked
+    exact = ClipKey.of(row)
+    if asked.video != exact.video or not all(map(_alike, asked[1:], exact[1:])):
+        raise ValueError(f"a row's prompt asks for {asked}, its columns name {exact}")
+    return exact
 
 
-def black_prompt(processor: InterleavedTimestampsMixin) -> Prompt:
-    """The smallest prompt with a video.
-
-    It stands in for one that cannot be read: each process runs the same forwards, as sharded training must.
-    """
-    side = processor.frame_sampling.pixel_factor
-    clip = VideoClip(
-        path="",
-        frames=torch.zeros(2, 3, side, side, dtype=torch.uint8),
-        frame_indices=np.arange(2),
-        times=np.array([0.0, 0.5]),
-        fps=2.0,
-        total_frames=2,
-        duration=1.0,
-        backend="none",
-    )
-    messages = processor.grounding_messages(clip, "nothing")
-    chat = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    return Prompt.from_inputs(processor(text=[chat], videos=[clip], return_tensors="pt"))
+def _alike(rounded: float | None, exact: float | None) -> bool:
+    if rounded is None or exact is None:
+        return rounded is exact
+    return abs(rounded - exact) <= ROUNDING

@@ -1,13 +1,15 @@
 """Proof on the first batch that training sees the video, and sees the same as the rollout.
 
-A trainer that drops the video from its training forward reports an ordinary loss. So the first group is scored again
-in three ways, without gradients and on the weights of the rollout, before anything is updated.
+A trainer that drops the video from its training forward reports an ordinary loss. So the first group, with another of
+its video where they are computed together, is scored again in three ways, without gradients and on the weights of the
+rollout, before anything is updated.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,14 +17,15 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from timelens_plugins.grpo.groups import Group
+from timelens_plugins.grpo.groups import Group, with_trunks
 from timelens_plugins.grpo.scoring import plain_scores, shared_scores
+from timelens_plugins.inference.vllm.parity import ParityError
 from timelens_plugins.shared_prefix import Prompt
 
-__all__ = ["FirstBatchCheck", "SelfCheckError", "check_ids", "check_scores", "default_tolerance"]
+__all__ = ["FirstBatchCheck", "SelfCheckError", "check_ids", "check_scores"]
 
 _PIXELS = ("pixel_values", "pixel_values_videos")
-_COMPLETIONS = 2  # of the group; scored one at a time, as the plain path's memory grows with them
+_QUERIES, _SIBLINGS = 2, 4  # of a video: groups, and completions of all of them, in one tree
 
 
 class SelfCheckError(RuntimeError):
@@ -36,30 +39,43 @@ class FirstBatchCheck:
         accelerator: of the trainer.
         enabled: False for no check at all.
         share, temperature, tolerance: as for :func:`check_scores`.
+        compare: what samples the completions, where that is not the model, with the model; a line for the log, or a
+            ``ParityError``.
     """
 
     def __init__(
-        self, accelerator: Accelerator, *, enabled: bool, share: bool, temperature: float, tolerance: float
+        self,
+        accelerator: Accelerator,
+        *,
+        enabled: bool,
+        share: bool,
+        temperature: float,
+        tolerance: float,
+        compare: Callable[[nn.Module, Sequence[Group]], str] | None = None,
     ) -> None:
-        self._accelerator, self._enabled = accelerator, enabled
+        self._accelerator, self._enabled, self._compare = accelerator, enabled, compare
         self._settings: dict[str, Any] = {"share": share, "temperature": temperature, "tolerance": tolerance}
-        self._group: Group | None = None
-        self._completions: Sequence[Tensor] = ()
+        self._groups: Sequence[Group] = ()
+        self._completions: Sequence[Sequence[Tensor]] = ()
 
-    def remember(self, group: Group, completions: Sequence[Tensor]) -> None:
-        """A group with its pixels, as it was sampled; the first one is checked."""
-        if self._enabled and self._group is None:
-            self._group, self._completions = group, completions
+    def remember(self, groups: Sequence[Group], completions: Sequence[Sequence[Tensor]]) -> None:
+        """Groups of a video that are computed together, with their pixels and as they were sampled; the first are
+        checked."""
+        if self._enabled and not self._groups:
+            self._groups, self._completions = groups, completions
 
     def scores(self, model: nn.Module, encode: Callable[[Prompt], Prompt]) -> None:
-        """:func:`check_scores` of this process's group; called on all processes, it fails on all or on none."""
+        """:func:`check_scores` of this process's groups; called on all processes, it fails on all or on none."""
         if not self._enabled:
             return
         report = error = None
-        if self._group is not None:
+        if self._groups:
             try:
-                report = check_scores(model, self._group, encode, self._completions, **self._settings)
-            except SelfCheckError as failure:
+                report = check_scores(model, self._groups, encode, self._completions, **self._settings)
+                if self._compare is not None:
+                    with _evaluating(model):
+                        report += f"; {self._compare(model, self._groups)}"
+            except (SelfCheckError, ParityError) as failure:
                 error = str(failure)
         # A process that goes on alone would wait for the others forever.
         outcomes: list[tuple[str | None, str | None]] = gather_object([(report, error)])
@@ -71,25 +87,23 @@ class FirstBatchCheck:
             self._accelerator.print(f"self-check passed: {passed[0]}", flush=True)
 
     def ids(self, groups: Sequence[Group], rows: Tensor, mask: Tensor, completion_tokens: int) -> None:
-        """:func:`check_ids` where the remembered group is among those that are scored; it is forgotten then."""
+        """:func:`check_ids` of the remembered groups among those that are scored; they are forgotten then."""
         size = len(rows) // len(groups)
-        for i, group in enumerate(groups):
-            if self._group is not None and group.row is self._group.row:
-                own = slice(i * size, (i + 1) * size)
-                check_ids(self._group, self._completions, rows[own], mask[own], completion_tokens)
-                self._group, self._completions = None, ()
-
-
-def default_tolerance(dtype: torch.dtype) -> float:
-    """Mean absolute difference in nats that rounding explains."""
-    return 1e-3 if dtype in (torch.float32, torch.float64) else 0.05
+        found = False
+        places = {id(group.row): slice(i * size, (i + 1) * size) for i, group in enumerate(groups)}
+        for group, completions in zip(self._groups, self._completions, strict=True):
+            if (own := places.get(id(group.row))) is not None:
+                check_ids(group, completions, rows[own], mask[own], completion_tokens)
+                found = True
+        if found:
+            self._groups, self._completions = (), ()
 
 
 def check_scores(
     model: nn.Module,
-    group: Group,
+    groups: Sequence[Group],
     encode: Callable[[Prompt], Prompt],
-    completions: Sequence[Tensor],
+    completions: Sequence[Sequence[Tensor]],
     *,
     share: bool,
     temperature: float,
@@ -99,10 +113,10 @@ def check_scores(
 
     Args:
         model: as training calls it, in its autocast context.
-        group: the group with its pixels.
+        groups: one, or several of a video that training computes together, with their pixels.
         encode: what is done to prompts before training: vision features computed once, where they may be kept.
-        completions: of the group.
-        tolerance: see :func:`default_tolerance`.
+        completions: of each group.
+        tolerance: see :func:`~timelens_plugins.shared_prefix.logprobs.rounding_tolerance`.
 
     Returns:
         One line for the log.
@@ -110,20 +124,22 @@ def check_scores(
     Raises:
         SelfCheckError: with the figures.
     """
-    chosen = completions[:_COMPLETIONS]
-    training = [module for module in model.modules() if module.training]
-    model.eval()  # dropout would make every comparison fail
-    try:
-        with torch.no_grad():
-            plain = torch.cat([_plain(model, group, c, temperature) for c in chosen])
-            same = dataclasses.replace(group, prompt=encode(group.prompt))
-            used = torch.cat([_used(model, same, c, temperature, share) for c in chosen])
-            again = torch.cat([_used(model, same, c, temperature, share) for c in chosen])
-            changed = dataclasses.replace(group, prompt=encode(_other_video(group.prompt)))
-            other = torch.cat([_used(model, changed, c, temperature, share) for c in chosen])
-    finally:
-        for module in training:
-            module.training = True
+    # Siblings are scored by one forward, as in training: that they do not see each other is for sharing to keep. The
+    # plain path takes them one at a time, as its memory grows with them.
+    members = groups[:_QUERIES]
+    size = _SIBLINGS // len(members) if share else 1
+    each = [(g, c) for g, own in zip(members, completions, strict=False) for c in own[:size]]
+    vision = {k: -v.flip(0) if k in _PIXELS else v for k, v in groups[0].prompt.vision.items()}
+
+    def scored(change: Callable[[Prompt], Prompt]) -> Tensor:
+        made = [dataclasses.replace(g, prompt=encode(change(g.prompt))) for g in members]
+        return _used(model, with_trunks(made), [completion for _, completion in each], temperature, share)
+
+    with _evaluating(model):
+        plain = torch.cat([_plain(model, group, completion, temperature) for group, completion in each])
+        used, again = scored(lambda prompt: prompt), scored(lambda prompt: prompt)
+        # The same prompts with the video's patches in reverse order and negated: other content, same shape.
+        other = scored(lambda prompt: dataclasses.replace(prompt, vision=vision))
     if not bool(plain.isfinite().all() and used.isfinite().all()):
         raise SelfCheckError("self-check: log-probs of the first batch are not finite")
     difference = float((used - plain).abs().mean())
@@ -145,6 +161,19 @@ def check_scores(
         f"{path} and plain log-probs differ by {difference:.2e} nats on average (tolerance {tolerance:.2e}); "
         f"another video changes them by up to {effect:.2e} (noise {noise:.2e})"
     )
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Without gradients, and without dropout, which would make every comparison fail."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def check_ids(group: Group, completions: Sequence[Tensor], rows: Tensor, mask: Tensor, completion_tokens: int) -> None:
@@ -172,18 +201,17 @@ def check_ids(group: Group, completions: Sequence[Tensor], rows: Tensor, mask: T
                 )
 
 
-def _used(model: nn.Module, group: Group, completion: Tensor, temperature: float, share: bool) -> Tensor:
+def _used(
+    model: nn.Module, groups: Sequence[Group], completions: Sequence[Tensor], temperature: float, share: bool
+) -> Tensor:
     if not share:
-        return _plain(model, group, completion, temperature)
-    return shared_scores(model, [group], completion[None], [completion.numel()], temperature)[0][0]
+        return torch.cat([_plain(model, g, c, temperature) for g, c in zip(groups, completions, strict=True)])
+    lengths = [completion.numel() for completion in completions]
+    padded = torch.nn.utils.rnn.pad_sequence(list(completions), batch_first=True)
+    found = shared_scores(model, groups, padded, lengths, temperature)[0]
+    return torch.cat([row[:n] for row, n in zip(found, lengths, strict=True)])
 
 
 def _plain(model: nn.Module, group: Group, completion: Tensor, temperature: float) -> Tensor:
     ids = torch.cat([group.prompt.input_ids.to(completion), completion])[None]
     return plain_scores(model, [group], ids, torch.ones_like(ids), completion.numel(), temperature)[0][0]
-
-
-def _other_video(prompt: Prompt) -> Prompt:
-    """The same prompt with the video's patches in reverse order and negated: other content, same shape."""
-    vision = {k: -v.flip(0) if k in _PIXELS else v for k, v in prompt.vision.items()}
-    return dataclasses.replace(prompt, vision=vision)

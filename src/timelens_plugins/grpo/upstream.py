@@ -10,7 +10,12 @@ import inspect
 from types import ModuleType
 from typing import Any
 
-__all__ = ["ATTRIBUTES", "METHODS", "UpstreamChangedError", "check_upstream"]
+from timelens_plugins.upstream import Name, UpstreamChangedError
+from timelens_plugins.upstream import differences as differences_of
+
+__all__ = ["ATTRIBUTES", "HOOKS", "METHODS", "UpstreamChangedError", "check_upstream"]
+
+SUPPORTED = "1.7 to 1.16"
 
 METHODS: dict[str, tuple[str, ...]] = {
     "_get_train_sampler": ("self", "dataset"),
@@ -40,12 +45,20 @@ ATTRIBUTES: dict[str, str] = {
     "aux_loss_enabled": "self.aux_loss_enabled = ",
     "reward_weights": "self.reward_weights = ",
     "current_gradient_accumulation_steps": "self.current_gradient_accumulation_steps",
+    "beta": "per_token_loss = per_token_loss + self.beta * per_token_kl",
+    "advantages": 'advantages = inputs["advantages"]',
+    "_last_loaded_step": "if self.use_vllm and self.state.global_step != self._last_loaded_step:",
+    "vllm_generation": "self.vllm_generation.sync_weights()",
+    "use_vllm": "if self.use_vllm and self.vllm_importance_sampling_correction:",
+    "importance_sampling_ratio": 'output["importance_sampling_ratio"] = vllm_importance_sampling_ratio',
 }
 """What the trainer reads, sets or leans on inside the parent's methods, and the source line that shows it there."""
 
-
-class UpstreamChangedError(RuntimeError):
-    """The installed TRL is not one of the releases this trainer was written for."""
+HOOKS = (
+    Name("trl.models.utils:add_hooks", ("model",)),
+    Name("trl.models.utils:remove_hooks", ("model",)),
+)
+"""Functions that the rollout calls around the weights that DeepSpeed's ZeRO-3 gathers."""
 
 
 def differences(grpo_trainer: ModuleType) -> list[str]:
@@ -62,7 +75,7 @@ def differences(grpo_trainer: ModuleType) -> list[str]:
             found.append(f"GRPOTrainer.{name} takes {parameters}, expected {expected} first")
     source = inspect.getsource(cls)
     found += [f"GRPOTrainer no longer has the line {line!r}" for line in ATTRIBUTES.values() if line not in source]
-    return found
+    return [*found, *differences_of(HOOKS)]
 
 
 def check_upstream() -> None:
@@ -76,5 +89,5 @@ def check_upstream() -> None:
 
     if found := differences(grpo_trainer):
         raise UpstreamChangedError(
-            f"TRL {trl.__version__} is not supported: {'; '.join(found)}. Install a release from 1.7 to 1.16"
+            f"TRL {trl.__version__} is not supported: {'; '.join(found)}. Install a release from {SUPPORTED}"
         )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+from timelens_plugins.atomic import replacing
 from timelens_plugins.plateau.callback import RewardPlateauCallback
 
 __all__ = ["save_final_model"]
@@ -42,8 +42,7 @@ def save_final_model(trainer: Any, callback: RewardPlateauCallback | None) -> No
                 "FULL_STATE_DICT in accelerate's configuration"
             )
         for name in names:
-            part = output / f".{name}.part"
-            shutil.copyfile(best / name, part)  # no link: later writing would change the checkpoint, too
-            os.replace(part, output / name)
-        logger.warning("the model in %s is that of %s, where the plateau began", output, best)
+            with replacing(output / name) as part:
+                shutil.copyfile(best / name, part)  # no link: later writing would change the checkpoint, too
+        logger.warning("the model in %s is that of %s, the saved one nearest to where the plateau began", output, best)
     trainer.accelerator.wait_for_everyone()

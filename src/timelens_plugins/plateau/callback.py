@@ -175,7 +175,8 @@ class RewardPlateauCallback(TrainerCallback, ExportableState):
             self._link_later = True
         elif state.is_world_process_zero:
             _link_tree(chosen, output / "best")
-            logger.warning("kept as %s: %s", output / "best", chosen)
+            start = f"the nearest saved one from step {decision.start_step} on, where the plateau began"
+            logger.warning("kept as %s: %s, %s", output / "best", chosen, start)
         if args.metric_for_best_model is None:
             state.best_model_checkpoint = str(chosen)
             state.best_global_step = int(chosen.name.rpartition("-")[2])

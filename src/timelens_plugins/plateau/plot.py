@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from timelens_plugins.locations import how_to_install
 from timelens_plugins.plateau.history import RewardLog
 from timelens_plugins.plateau.rule import Decision
 
@@ -27,7 +28,7 @@ def plot_rewards(log: RewardLog, path: str | Path, *, patience: float, decision:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ValueError("plots need matplotlib: pip install 'timelens-plugins[report]'") from None
+        raise ValueError(f"plots need matplotlib: {how_to_install('report')}") from None
     series = [("mean reward", np.array(log.rewards))]
     if log.spread_key is not None:
         series.append((log.spread_key, np.array(log.spreads)))

@@ -45,6 +45,7 @@ BLOCKS = 4  # a patience is divided into
 MIN_BLOCKS = 6  # in a window: with fewer, a residual variance says little
 FALL_CONFIDENCE = 0.9999  # a fall overrides the spread, so it takes more evidence
 PROGRESS_CONFIDENCE = 0.99  # that the run as a whole has improved
+ROUNDING = 1e-12  # share of the largest value below which two values are the same
 OUTLIERS = 1.5  # times the robust noise: residuals beyond are taken for outliers and do not raise the limit
 
 
@@ -293,7 +294,7 @@ class _Trends:
         known = np.isfinite(y)
         # Sums from the end backwards, around the last point so that nothing cancels; a missing block adds nothing.
         dx = np.where(known, x - x[-1], 0.0)[::-1]
-        dy = np.where(known, y - y[known].mean(), 0.0)[::-1]
+        dy = np.where(known, _settled(y - y[known][-1], y[known]), 0.0)[::-1]
         index = lengths - 1
         counts = np.cumsum(known[::-1])[index]
         self.enough = counts >= MIN_BLOCKS
@@ -323,6 +324,11 @@ class _Trends:
         return SeriesFigures(mean, *(float(v[chosen]) for v in (self.slope, self.upper, self.noise, self.limit)))
 
 
+def _settled(change: Array, y: Array) -> Array:
+    """``change`` without what is rounding of the values ``y`` alone, so that a constant series has no trend."""
+    return np.where(np.abs(change) > ROUNDING * np.abs(y).max(), change, 0.0)
+
+
 def _robust_noise(y: Array) -> float:
     """Standard deviation of the noise by the median of second differences, which neither trends nor outliers move."""
     second = y[2:] - 2 * y[1:-1] + y[:-2]
@@ -331,6 +337,7 @@ def _robust_noise(y: Array) -> float:
 
 def _whole_run(x: Array, y: Array) -> tuple[bool, float]:
     """Whether the whole run has improved beyond doubt, and its average slope."""
+    y = _settled(y - y[-1], y)
     dx, dy = x - x.mean(), y - y.mean()
     sxx = float(dx @ dx)
     slope = float(dx @ dy) / sxx

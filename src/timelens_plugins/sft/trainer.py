@@ -27,16 +27,21 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
+from timelens_plugins.clips import ClipLoader
+from timelens_plugins.encodings import InterleavedTimestampsMixin
+from timelens_plugins.families import shares_prefix
+from timelens_plugins.families.load import restore_positions
 from timelens_plugins.sft.config import TimeLensSFTConfig
-from timelens_plugins.sft.examples import Example, build_example, placeholder_example
+from timelens_plugins.sft.examples import Example, build_example, check_stops, placeholder_example
 from timelens_plugins.sft.rows import VideoRows
 from timelens_plugins.sft.scoring import answer_log_probs
 from timelens_plugins.shared_prefix import install
-from timelens_plugins.timestamps import InterleavedTimestampsMixin, restore_text_positions
+from timelens_plugins.training.card import data_lines, write_card
 from timelens_plugins.training.checkpoints import checkpoint_to_resume, read_state, save_checkpoint
-from timelens_plugins.training.clips import ClipLoader
 from timelens_plugins.training.origin import Origin
 from timelens_plugins.training.parts import adapter_modules_to_save, create_optimizer, set_trainable
+from timelens_plugins.training.resumed_weights import ResumedWeights
+from timelens_plugins.training.sharding import check_same_sharding, is_sharded, keep_used_conversions
 
 __all__ = ["TimeLensSFTTrainer"]
 
@@ -45,15 +50,15 @@ logger = logging.getLogger(__name__)
 _COUNTS = ("rows", "queries", "answer_tokens", "packed_tokens", "plain_tokens", "left_out_queries")
 
 
-class TimeLensSFTTrainer(Trainer):
-    """Train a Qwen-VL model to write ``The event happens in 3.5 - 12.0 seconds.``
+class TimeLensSFTTrainer(ResumedWeights, Trainer):
+    """Train a model of a known family to write ``The event happens in 3.5 - 12.0 seconds.``
 
     Example::
 
-        processor = load_processor("Qwen/Qwen3-VL-8B-Instruct", max_frames=448)
+        model, processor = load_model(checkpoint, dtype="bfloat16", max_frames=448)
         moments = load_moments("timelens-100k.jsonl", video_root="videos")
         trainer = TimeLensSFTTrainer(
-            model=AutoModelForImageTextToText.from_pretrained("Qwen/Qwen3-VL-8B-Instruct", dtype="bfloat16"),
+            model=model,
             args=TimeLensSFTConfig(output_dir="out"),
             train_dataset=moments_dataset(moments, processor.encoding),
             processing_class=processor,
@@ -66,7 +71,7 @@ class TimeLensSFTTrainer(Trainer):
         train_dataset, eval_dataset: rows of single moments, see
             :func:`timelens_plugins.training.dataset.moments_dataset`; grouped into videos here. As the parent's,
             ``eval_dataset`` may be several by name.
-        processing_class: from :func:`timelens_plugins.timestamps.load_processor`; saved with every checkpoint.
+        processing_class: from :func:`timelens_plugins.encodings.load_processor`; saved with every checkpoint.
         callbacks, optimizers: as the parent's.
         peft_config: trains adapters; with ``vision="merger"`` and no ``modules_to_save`` of its own, the mergers are
             trained and saved whole beside them.
@@ -93,20 +98,23 @@ class TimeLensSFTTrainer(Trainer):
             raise ValueError(
                 f"processing_class is a {type(processing_class).__name__}: make it with load_processor(path)"
             )
-        if args.n_gpu > 1:
-            raise ValueError(f"one process sees {args.n_gpu} GPUs: start one process for each with accelerate launch")
-        restore_text_positions(model)
-        install(model)  # refuses attention that cannot share before anything is spent
+        if getattr(model.config.get_text_config(), "output_router_logits", False):
+            raise ValueError(
+                "the model's configuration asks for the load-balancing loss of a mixture of experts, and this loss is "
+                "that of the answers alone: set output_router_logits to false there"
+            )
+        check_stops(processing_class, model)
+        restore_positions(model)
+        keep_used_conversions(model)
+        args.share_prefix = shares_prefix(model, args.share_prefix)
+        if args.share_prefix:
+            install(model)  # refuses attention that cannot share before anything is spent
+        else:
+            logger.info("share_prefix=False: the prompt, video included, is computed once for each query of a row")
         if peft_config is not None:
             model = _with_adapters(model, peft_config, args)
-        self.trained_parts = set_trainable(model, args.vision)  # type: ignore[arg-type]
-        self.clips = ClipLoader(
-            processing_class,
-            args.clip_workers,
-            args.on_bad_video,  # type: ignore[arg-type]
-            ahead=args.clips_ahead,
-            backend=args.video_backend,
-        )
+        self.trained_parts = set_trainable(model, args.vision)
+        self.clips = ClipLoader.by_settings(processing_class, args)
         rows = VideoRows.of(train_dataset, args.max_queries_per_row)
         super().__init__(
             model=model,
@@ -120,7 +128,12 @@ class TimeLensSFTTrainer(Trainer):
         )
         # The training loop must not divide by accumulation steps; before transformers 5.23 the second name says so.
         self.loss_is_scaled_for_ga = self.model_accepts_loss_kwargs = True
-        self._origin = Origin.of(rows.names, model)
+        self._origin = Origin()
+        # Loaders that spare memory give the weights to the main process alone, or a shard to each.
+        if self.accelerator.is_main_process or is_sharded(model):
+            moments = (moment for row in range(len(rows)) for moment in rows[row]["moments"])
+            self._origin = Origin.of(rows.names, moments, model, processing_class)
+        self._data_lines = data_lines(rows.dataset)
         self._counts: Counter[str] = Counter()
         self._placeholder: Example | None = None
         self._parameters = model.num_parameters(exclude_embeddings=True)
@@ -132,16 +145,18 @@ class TimeLensSFTTrainer(Trainer):
         self.clips.request(row["moments"][0] for row in rows)
         return {"rows": list(rows)}
 
-    def _examples(self, rows: Sequence[Mapping[str, Any]]) -> list[Example]:
-        """The rows in tokens, without those whose video cannot be read."""
+    def _examples(self, rows: Sequence[Mapping[str, Any]], counts: Counter[str] | None = None) -> list[Example]:
+        """The rows in tokens, without those whose video cannot be read, and without those of no target: counted."""
         examples = []
         for row in rows:
             clip = self.clips.take(row["moments"][0])
             if clip is None:
                 continue
-            example = build_example(self.processing_class, clip, row["row"], row["moments"], self.args.snap_targets)
+            example = build_example(self.processing_class, clip, row["row"], row["moments"], self.args.snap_spans)
             if example is not None:
                 examples.append(example)
+            elif counts is not None:
+                counts["left_out_queries"] += len(row["moments"])
         return examples
 
     def get_train_dataloader(self) -> Any:
@@ -162,7 +177,7 @@ class TimeLensSFTTrainer(Trainer):
             self.control.should_training_stop = True
             return [], torch.tensor(0, device=device)
         collated, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        batches = [{"examples": self._examples(batch["rows"])} for batch in collated]
+        batches = [{"examples": self._examples(batch["rows"], self._counts)} for batch in collated]
         scored = sum(example.scored_tokens for batch in batches for example in batch["examples"])
         return batches, self.accelerator.reduce(torch.tensor(scored, device=device), "sum")
 
@@ -242,14 +257,40 @@ class TimeLensSFTTrainer(Trainer):
         """
         folder = checkpoint_to_resume(resume_from_checkpoint, self.args.output_dir or ".")
         if folder is not None:
+            check_same_sharding(Path(folder), self.accelerator)
             self._origin.compare(Origin.saved(read_state(Path(folder))), folder)
-        return super().train(folder, trial, ignore_keys_for_eval)
+        try:
+            return super().train(folder, trial, ignore_keys_for_eval)
+        finally:
+            self.clips.clear()
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """The parent's, which marks nothing as whole and deletes older ones too early."""
         folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
         save = partial(super()._save_checkpoint, model, trial)
         save_checkpoint(self, folder, save, lambda: asdict(self._origin))
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The parent's, and a card that says what was trained."""
+        if self.args.should_save:
+            self._write_card(output_dir or self.args.output_dir)
+        super().save_model(output_dir, _internal_call)
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """The parent's card for the hub knows neither data nor settings of this trainer."""
+        if self.args.should_save:
+            self._write_card(self.args.output_dir)
+
+    def _write_card(self, folder: str | None) -> None:
+        write_card(
+            self,
+            folder or ".",
+            method="supervised fine-tuning (SFT)",
+            base=self._origin.model,
+            data=self._data_lines,
+            objective=["negative log-likelihood of the answers' tokens, the mean over those of the whole global batch"],
+            settings=("snap_spans", "max_queries_per_row"),
+        )
 
     # ------------------------------------------------------------------ evaluation
 

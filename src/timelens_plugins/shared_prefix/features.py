@@ -18,8 +18,8 @@ class VisionFeatures:
 
     Attributes:
         merged: output of the merger, or input to it.
-        deepstack: the same for each deepstack merger (Qwen3-VL), in layer order; empty for other models.
-        order: where mergers run on reordered rows (window attention of Qwen2.5-VL), the rows in prompt order.
+        deepstack: the same for each deepstack merger (where there are any), in layer order; empty for other models.
+        order: where mergers run on reordered rows (window attention), the rows in prompt order.
         needs_merging: whether the tensors are inputs of the mergers.
     """
 

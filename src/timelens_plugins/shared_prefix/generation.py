@@ -14,17 +14,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
+from transformers import GenerationConfig
 
-from timelens_plugins.shared_prefix.attention import install
-from timelens_plugins.shared_prefix.decoding import SharedCache
-from timelens_plugins.shared_prefix.locate import device_of, vision_language_model
-from timelens_plugins.shared_prefix.packing import pack, prompt_positions, split_positions
-from timelens_plugins.shared_prefix.sampling import GroupSampler, can_sample
-from timelens_plugins.shared_prefix.tree import Branch, Prompt, PromptTree, Tokens
-from timelens_plugins.shared_prefix.vision import vision_inputs
+from timelens_plugins.shared_prefix.kept import KeptPrefix
+from timelens_plugins.shared_prefix.locate import vision_language_model
+from timelens_plugins.shared_prefix.packing import split_positions
+from timelens_plugins.shared_prefix.prefilled import Prefilled, prefill_trees
+from timelens_plugins.shared_prefix.sampling import can_sample
+from timelens_plugins.shared_prefix.tree import Prompt, Tokens
 
-__all__ = ["generate_group", "generate_groups"]
+__all__ = ["complete", "generate_group", "generate_groups", "prefill"]
 
 
 @torch.no_grad()
@@ -36,6 +35,7 @@ def generate_group(
     completions: int = 1,
     queries: Sequence[Tokens] | None = None,
     max_rows: int | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> list[list[Tensor]]:
     """Complete a prompt, or several queries that continue it, ``completions`` times each.
 
@@ -47,6 +47,9 @@ def generate_group(
         queries: what follows the prompt, one list of tokens each; None where the prompt is complete.
         max_rows: rows decoded at the same time; None for all. Rows cost little memory, the prompt's keys and values
             exist once. The same seed gives the samples of the plain repeated batch where all rows are decoded at once.
+        seeds: of sampled completions, one for each, those of a query together. What is sampled for a row is then what
+            its prompt alone gets after ``torch.manual_seed(seed)``, up to rounding, whatever rows are decoded beside
+            it. None: from torch's own random numbers.
 
     Returns:
         For each query (one entry where ``queries`` is None) its completions, token ids of shape ``(n,)`` up to and
@@ -57,45 +60,29 @@ def generate_group(
         RuntimeError: attention does not go through transformers' AttentionInterface.
     """
     config = _checked(model, generation_config)
-    if completions < 1 or (max_rows is not None and max_rows < 1):
-        raise ValueError(f"completions and max_rows must be at least 1, got {completions} and {max_rows}")
+    _check_counts(completions, max_rows)
     core = vision_language_model(model)
-    prompt, own = _split_last(core, prompt) if queries is None else (prompt, list(queries))
-    if not own:
-        raise ValueError("no queries: pass None where the prompt is complete")
-    device = device_of(core)
-    branches = [Branch(torch.as_tensor(query)) for query in own]
-    rows = _Rows(core, prompt, branches, config.pad_token_id, device)
-    order = [i for i in range(len(branches)) for _ in range(completions)]
-    step = max_rows or len(order)
-
-    done: list[Tensor] = []
-    install(model)
+    if seeds is not None:
+        rows_wanted = completions * (1 if queries is None else len(queries))
+        if len(seeds) != rows_wanted or not config.do_sample:
+            raise ValueError(f"{len(seeds)} seeds for {rows_wanted} completions, do_sample={config.do_sample}")
     with _evaluating(model):
-        cache = _prefill(model, core, [PromptTree(prompt, branches)])
-        for at in range(0, len(order), step):
-            index = torch.tensor(order[at : at + step], device=device)
-            with cache.decoding(rows.visible[index], length=rows.input_ids.shape[1] - 1):
-                output = model.generate(
-                    input_ids=rows.input_ids[index],
-                    attention_mask=torch.ones_like(rows.input_ids[index]),
-                    position_ids=rows.position_ids[:, index],
-                    past_key_values=cache,
-                    generation_config=config,
-                    synced_gpus=False,  # parameters are whole: no process waits for another's longest answer
-                )
-            done += _trim(output[:, rows.input_ids.shape[1] :], config.eos_token_id)
+        rows = prefill_trees(model, core, [_tree(core, prompt, queries)])
+        order = [i for i in range(len(rows)) for _ in range(completions)]
+        done = rows.complete(model, config, order, max_rows, seeds)
     return [done[i : i + completions] for i in range(0, len(done), completions)]
 
 
 @torch.no_grad()
 def generate_groups(
     model: Any,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[Prompt | tuple[Prompt, Sequence[Tokens]]],
     generation_config: GenerationConfig,
     *,
     completions: int,
     seeds: Sequence[int],
+    max_rows: int | None = None,
+    kept: list[KeptPrefix] | None = None,
 ) -> list[list[Tensor]]:
     """Complete several prompts ``completions`` times each, all of them decoded at the same time.
 
@@ -105,58 +92,102 @@ def generate_groups(
 
     Args:
         model, generation_config: as :func:`generate_group`'s.
-        prompts: complete ones, of any lengths.
+        prompts: complete ones, of any lengths; or what several share, with the tokens that follow it in each.
         completions: of each.
-        seeds: one for each prompt.
+        seeds: one for each complete prompt.
+        max_rows: rows decoded at the same time; None for all. With a number, prompts are completed one after the other,
+            and memory is that of one entry of ``prompts``.
+        kept: a list that gets the prefix of each entry of ``prompts`` with its graph, for :func:`log_probs`. Memory is
+            then that of training on all of them; nothing that differs between training and evaluation, such as dropout,
+            may be in the model.
 
     Returns:
-        For each prompt its completions, as :func:`generate_group` returns them.
+        For each complete prompt its completions, as :func:`generate_group` returns them.
 
     Raises:
         ValueError: options that make no sense here, or inputs that do not fit each other.
         RuntimeError: attention does not go through transformers' AttentionInterface.
     """
-    if completions < 1 or len(seeds) != len(prompts):
-        raise ValueError(f"{len(prompts)} prompts, {len(seeds)} seeds and {completions} completions of each")
-    if not can_sample(generation_config):
-        done = []
-        for prompt, seed in zip(prompts, seeds, strict=True):
-            device = device_of(vision_language_model(model))
-            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-                torch.manual_seed(seed)
-                done += generate_group(model, prompt, generation_config, completions=completions)
-        return done
     config = _checked(model, generation_config)
+    _check_counts(completions, max_rows)
     core = vision_language_model(model)
-    device = device_of(core)
-    sampler = GroupSampler(config, completions, seeds, device, getattr(model, "generation_config", None))
-    split = [_split_last(core, prompt) for prompt in prompts]
-    width, total = max(map(len, prompts)), sum(len(prompt) - 1 for prompt in prompts)
-    input_ids = torch.full((len(prompts), width), config.pad_token_id, device=device)
-    position_ids = torch.zeros(3, len(prompts), width, dtype=torch.long, device=device)
-    visible = torch.zeros(len(prompts), total, dtype=torch.bool, device=device)
-    start = 0
-    for i, (prefix, _) in enumerate(split):
-        input_ids[i, width - len(prompts[i]) :] = prompts[i].input_ids.to(device)
-        position_ids[:, i, -1] = prompt_positions(core, prefix)[1]
-        visible[i, start : start + len(prefix)] = True
-        start += len(prefix)
-    rows = torch.arange(len(prompts), device=device).repeat_interleave(completions)
-    install(model)
+    split = [_tree(core, p) if isinstance(p, Prompt) else _tree(core, *p) for p in prompts]
+    if len(seeds) != sum(len(own) for _, own in split):
+        raise ValueError(f"{sum(len(own) for _, own in split)} prompts and {len(seeds)} seeds")
+    together = max_rows is None and can_sample(config)
+    done: list[Tensor] = []
     with _evaluating(model):
-        cache = _prefill(model, core, [PromptTree(prefix, [Branch(last)]) for prefix, [last] in split])
-        with cache.decoding(visible[rows], length=width - 1):
-            output = model.generate(
-                input_ids=input_ids[rows],
-                attention_mask=torch.ones_like(input_ids[rows]),
-                position_ids=position_ids[:, rows],
-                past_key_values=cache,
-                generation_config=sampler.config,
-                logits_processor=LogitsProcessorList([sampler]),
-                synced_gpus=False,
-            )
-    ids = _trim(output[:, width:], config.eos_token_id)
-    return [ids[i : i + completions] for i in range(0, len(ids), completions)]
+        for trees in [split] if together else [[tree] for tree in split]:
+            if kept is None:
+                rows = prefill_trees(model, core, trees)
+            else:
+                each = [prefill_trees(model, core, [tree], keep=True) for tree in trees]
+                kept += [one.prefix for one in each if one.prefix is not None]
+                rows = Prefilled.join(each)
+            order = [i for i in range(len(rows)) for _ in range(completions)]
+            first = len(done) // completions
+            done += rows.complete(model, config, order, max_rows, seeds[first : first + len(rows)])
+    return [done[i : i + completions] for i in range(0, len(done), completions)]
+
+
+@torch.no_grad()
+def prefill(model: Any, prompt: Prompt, queries: Sequence[Tokens] | None = None) -> Prefilled:
+    """The part of :func:`generate_group` that comes before its completions; arguments and errors as there."""
+    core = vision_language_model(model)
+    with _evaluating(model):
+        return prefill_trees(model, core, [_tree(core, prompt, queries)])
+
+
+@torch.no_grad()
+def complete(
+    model: Any,
+    prefilled: Sequence[Prefilled],
+    generation_config: GenerationConfig,
+    *,
+    completions: int = 1,
+    max_rows: int | None = None,
+    seeds: Sequence[int] | None = None,
+) -> list[list[Tensor]]:
+    """Complete the prompts of several :func:`prefill` together, which are used up by it.
+
+    A step of decoding costs hardly more for the rows of many videos than for those of one, and memory is that of their
+    caches. What a prompt gets is what :func:`generate_group` gives it, up to rounding.
+
+    Args:
+        model, generation_config, completions, max_rows: as :func:`generate_group`'s.
+        seeds: of sampled completions, one for each, those of a prompt together; needed where they are sampled.
+
+    Returns:
+        For each complete prompt its completions, as :func:`generate_group` returns them.
+
+    Raises:
+        ValueError: options that make no sense here, or prompts that are used up already.
+        RuntimeError: attention does not go through transformers' AttentionInterface.
+    """
+    config = _checked(model, generation_config)
+    _check_counts(completions, max_rows)
+    prompts = sum(map(len, prefilled))
+    if (len(seeds) if seeds is not None else 0) != prompts * completions * bool(config.do_sample):
+        raise ValueError(f"{seeds and len(seeds)} seeds, {prompts} prompts, do_sample={config.do_sample}")
+    rows = Prefilled.join(prefilled)
+    order = [i for i in range(len(rows)) for _ in range(completions)]
+    with _evaluating(model):
+        done = rows.complete(model, config, order, max_rows, seeds)
+    return [done[i : i + completions] for i in range(0, len(done), completions)]
+
+
+def _check_counts(completions: int, max_rows: int | None) -> None:
+    if completions < 1 or (max_rows is not None and max_rows < 1):
+        raise ValueError(f"completions and max_rows must be at least 1, got {completions} and {max_rows}")
+
+
+def _tree(core: Any, prompt: Prompt, queries: Sequence[Tokens] | None = None) -> tuple[Prompt, list[Tensor]]:
+    """What is shared, and what follows it in each complete prompt."""
+    if queries is None:
+        return _split_last(core, prompt)
+    if not len(queries):
+        raise ValueError("no queries: pass None, or the prompt alone, where it is complete")
+    return prompt, [torch.as_tensor(query) for query in queries]
 
 
 def _split_last(core: Any, prompt: Prompt) -> tuple[Prompt, list[Tensor]]:
@@ -171,58 +202,6 @@ def _split_last(core: Any, prompt: Prompt) -> tuple[Prompt, list[Tensor]]:
     return prefix, [ids[-1:]]
 
 
-class _Rows:
-    """What ``generate`` gets for each query, and what the query sees of the packed row of L tokens.
-
-    Attributes:
-        input_ids: prompt and query, left-padded, shape ``(Q, W)``. All but the last token are in the cache; the others
-            are there for logits processors that look at the text so far.
-        position_ids: temporal, height and width positions, shape ``(3, Q, W)``; only the last is ever used.
-        visible: shape ``(Q, L)``.
-    """
-
-    def __init__(self, core: Any, prompt: Prompt, branches: list[Branch], pad: int, device: torch.device) -> None:
-        following = prompt_positions(core, prompt)[1]
-        longest = max(branch.tokens.numel() for branch in branches)
-        width, packed = len(prompt) + longest, len(prompt) + sum(b.tokens.numel() - 1 for b in branches)
-        self.input_ids = torch.full((len(branches), width), pad, device=device)
-        self.position_ids = torch.zeros(3, len(branches), width, dtype=torch.long, device=device)
-        self.visible = torch.zeros(len(branches), packed, dtype=torch.bool, device=device)
-        self.visible[:, : len(prompt)] = True
-        start = len(prompt)
-        for i, branch in enumerate(branches):
-            tokens = torch.cat([prompt.input_ids.to(device), branch.tokens.to(device)])
-            self.input_ids[i, width - tokens.numel() :] = tokens
-            self.position_ids[:, i, -1] = following + branch.tokens.numel() - 1
-            stop = start + branch.tokens.numel() - 1
-            self.visible[i, start:stop] = True
-            start = stop
-
-
-def _prefill(model: nn.Module, core: Any, trees: Sequence[PromptTree]) -> SharedCache:
-    """One forward over prompts and queries, but for each query's last token."""
-    row = pack(core, trees, device_of(core))
-    cache = DynamicCache(config=core.config.get_text_config())
-    model(
-        input_ids=row.input_ids,
-        position_ids=row.position_ids,
-        attention_mask=None,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-        shared_prefix=row.plan,
-        **vision_inputs(core, [tree.prompt for tree in trees]),
-    )
-    row.plan.check(core.config.get_text_config().num_hidden_layers)
-    return SharedCache(cache)
-
-
-def _trim(generated: Tensor, eos: int | list[int]) -> list[Tensor]:
-    ends = torch.isin(generated, torch.as_tensor(eos, device=generated.device))
-    lengths = torch.where(ends.any(-1), ends.int().argmax(-1) + 1, generated.shape[1])
-    return [row[:n] for row, n in zip(generated, lengths.tolist(), strict=True)]
-
-
 def _checked(model: nn.Module, given: GenerationConfig) -> GenerationConfig:
     """A copy with the model's own special tokens filled in, and plain token output."""
     if not hasattr(model, "generate"):
@@ -232,6 +211,11 @@ def _checked(model: nn.Module, given: GenerationConfig) -> GenerationConfig:
             raise ValueError(f"{name}={getattr(given, name)} is not supported: set completions instead")
     if given.return_dict_in_generate:
         raise ValueError("return_dict_in_generate is not supported: only token ids are returned")
+    if given.min_length or (given.max_length is not None and given.max_new_tokens is None):
+        raise ValueError(
+            "min_length and max_length count the prompt, whose length differs from row to row: "
+            "set min_new_tokens and max_new_tokens"
+        )
     config = copy.deepcopy(given)
     own = getattr(model, "generation_config", None)
     for name in ("eos_token_id", "pad_token_id"):

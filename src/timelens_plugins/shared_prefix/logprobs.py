@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,12 +18,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from timelens_plugins.shared_prefix.attention import install
-from timelens_plugins.shared_prefix.locate import device_of, language_head, vision_language_model
+from timelens_plugins.shared_prefix.kept import KeptPrefix
+from timelens_plugins.shared_prefix.locate import device_of, language_head, layer_counts, vision_language_model
 from timelens_plugins.shared_prefix.packing import PackedRow, pack
 from timelens_plugins.shared_prefix.tree import PromptTree
 from timelens_plugins.shared_prefix.vision import vision_inputs
 
 __all__ = ["BranchScores", "log_probs"]
+
+_BALANCE = "load_balancing_loss_func"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,11 +38,13 @@ class BranchScores:
         entropies: of the distribution each token was drawn from, in nats, shape ``(S,)``, differentiable; None where
             not asked for.
         lengths: tokens of each scored branch.
+        router_loss: load-balancing loss of a mixture of experts, a scalar, differentiable; None where not asked for.
     """
 
     log_probs: Tensor
     entropies: Tensor | None
     lengths: tuple[int, ...]
+    router_loss: Tensor | None = None
 
     def split(self) -> list[Tensor]:
         """Log-probs of each scored branch."""
@@ -63,7 +69,9 @@ def log_probs(
     *,
     temperature: float = 1.0,
     entropy: bool = False,
+    router_loss: bool = False,
     chunk_tokens: int = 256,
+    prefix: KeptPrefix | None = None,
 ) -> BranchScores:
     """Score every token of every scored branch with one forward over one packed row.
 
@@ -74,7 +82,11 @@ def log_probs(
         model: the model as the trainer calls it, wrapped or not.
         temperature: logits are divided by it.
         entropy: also compute entropies.
+        router_loss: also compute the load-balancing loss of a mixture of experts, as the model would over the plain
+            batch of one row for each path: shared tokens count once for each of them.
         chunk_tokens: scored tokens whose logits exist at the same time, ``chunk_tokens * vocabulary`` numbers of fp32.
+        prefix: of one tree, whose prompt begins with it: kept with its graph by :func:`generate_groups`, not computed
+            again, and used up. Weights are the same as then.
 
     Raises:
         ValueError: unsupported attention, vision inputs that do not fit, nothing to score.
@@ -85,23 +97,48 @@ def log_probs(
     if chunk_tokens < 1:
         raise ValueError(f"chunk_tokens must be at least 1, got {chunk_tokens}")
     trees = [trees] if isinstance(trees, PromptTree) else list(trees)
+    if prefix is not None and router_loss:
+        raise ValueError("the load-balancing loss counts all tokens of a row: compute it without a kept prefix")
     install(model)
     core = vision_language_model(model)
-    row = pack(core, trees, device_of(core))
-    vision = vision_inputs(core, [tree.prompt for tree in trees])
+    row = pack(core, trees, device_of(core), leaf_ends=router_loss)
+    if prefix is None:
+        vision, anchor = vision_inputs(core, [tree.prompt for tree in trees]), None
+    else:
+        taken = prefix.take()
+        row, vision, anchor = row.after(taken), {}, taken.anchor
     with _scoring_head(language_head(model), row, 1.0 / temperature, entropy, chunk_tokens):
-        scores = model(
+        output = model(
             input_ids=row.input_ids,
             position_ids=row.position_ids,
             attention_mask=None,
             use_cache=False,
             logits_to_keep=row.predictors,
             shared_prefix=row.plan,
+            **({"output_router_logits": True} if router_loss else {}),
             **vision,
-        ).logits
-    row.plan.check(core.config.get_text_config().num_hidden_layers)
-    values = torch.view_as_real(scores[0])
-    return BranchScores(values[:, 0], values[:, 1] if entropy else None, row.lengths)
+        )
+    row.plan.check(*layer_counts(core))
+    values = torch.view_as_real(output.logits[0])
+    if anchor is not None:
+        values = values + anchor
+    balance = _router_loss(core, output.router_logits, row) if router_loss else None
+    return BranchScores(values[:, 0], values[:, 1] if entropy else None, row.lengths, balance)
+
+
+def _router_loss(core: Any, router_logits: tuple[Tensor, ...], row: PackedRow) -> Tensor:
+    """The model's own function, which weighs tokens by its mask: here by how many plain rows hold them."""
+    home = next(c.__module__ for c in type(core).__mro__ if hasattr(sys.modules[c.__module__], _BALANCE))
+    config = core.config.get_text_config()
+    loss: Tensor = getattr(sys.modules[home], _BALANCE)(
+        router_logits, config.num_experts, config.num_experts_per_tok, row.copies[None]
+    )
+    return loss
+
+
+def rounding_tolerance(dtype: torch.dtype) -> float:
+    """Mean absolute difference in nats between shared and plain log-probs that rounding explains."""
+    return 1e-3 if dtype in (torch.float32, torch.float64) else 0.05
 
 
 @contextlib.contextmanager

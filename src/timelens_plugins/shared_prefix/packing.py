@@ -2,7 +2,7 @@
 
 The nodes follow each other depth first. A token is predicted at the token before it on its path, so the first tokens
 of all children are predicted at the same place, the last token of their parent: nothing is repeated, and the last token
-of a leaf needs no place in the row at all.
+of a leaf needs no place in the row, unless what the layers do with it counts as well.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from timelens_plugins.shared_prefix.kept import KeptPrefix
 from timelens_plugins.shared_prefix.plan import Node, SharedPrefixPlan
 from timelens_plugins.shared_prefix.tree import GRIDS, Branch, Prompt, PromptTree
 
@@ -32,6 +33,7 @@ class PackedRow:
         predictors: row index whose hidden state predicts each scored token, shape ``(S,)``.
         targets: ids of the scored tokens, shape ``(S,)``.
         lengths: scored tokens of every scored branch, in the order of ``PromptTree.scored_branches``.
+        copies: rows of the plain batch, one for each path, that hold each token, shape ``(L,)``.
     """
 
     input_ids: Tensor
@@ -40,6 +42,20 @@ class PackedRow:
     predictors: Tensor
     targets: Tensor
     lengths: tuple[int, ...]
+    copies: Tensor
+
+    def after(self, prefix: KeptPrefix) -> PackedRow:
+        """The part of the row behind a kept prefix, which holds all scored tokens."""
+        start = prefix.length
+        return PackedRow(
+            self.input_ids[:, start:],
+            self.position_ids[:, :, start:],
+            self.plan.after(prefix),
+            self.predictors - start,
+            self.targets,
+            self.lengths,
+            self.copies[start:],
+        )
 
 
 # The model walks through a prompt token by token: computed once per prompt, forgotten with it.
@@ -69,15 +85,18 @@ def split_positions(core: Any, prompt: Prompt, prefix: Prompt) -> None:
     known[type(core)] = positions[:, :-1], int(positions[0, -1])
 
 
-def pack(core: Any, trees: Sequence[PromptTree], device: torch.device) -> PackedRow:
+def pack(core: Any, trees: Sequence[PromptTree], device: torch.device, *, leaf_ends: bool = False) -> PackedRow:
     """Pack ``trees`` for the vision-language model ``core``.
+
+    Args:
+        leaf_ends: keep the last token of each leaf, which predicts nothing.
 
     Raises:
         ValueError: no scored token, vision tokens in a branch, or vision tokens that do not fit the grids.
     """
     if not trees:
         raise ValueError("no trees to pack")
-    row = _Row(core)
+    row = _Row(core, leaf_ends)
     for index, tree in enumerate(trees):
         check_vision_tokens(core, tree.prompt)
         row.add_tree(index, tree)
@@ -90,17 +109,19 @@ def pack(core: Any, trees: Sequence[PromptTree], device: torch.device) -> Packed
         predictors=torch.cat(row.predictors).to(device),
         targets=torch.cat(row.targets).to(device),
         lengths=tuple(t.numel() for t in row.targets),
+        copies=torch.cat(row.copies).to(device),
     )
 
 
 class _Row:
-    def __init__(self, core: Any) -> None:
-        self.core = core
+    def __init__(self, core: Any, leaf_ends: bool) -> None:
+        self.core, self.leaf_ends = core, leaf_ends
         self.vision_tokens = torch.tensor([core.config.image_token_id, core.config.video_token_id])
         self.ids: list[Tensor] = []
         self.positions: list[Tensor] = []
         self.predictors: list[Tensor] = []
         self.targets: list[Tensor] = []
+        self.copies: list[Tensor] = []
         self.trees: list[list[Node]] = []
         self.length = 0
 
@@ -108,7 +129,8 @@ class _Row:
         positions, following = prompt_positions(self.core, tree.prompt)
         nodes: list[Node] = []
         self.trees.append(nodes)
-        self._append(nodes, tree.prompt.input_ids.cpu(), positions, parent=-1)
+        paths = sum(map(_paths, tree.branches))
+        self._append(nodes, tree.prompt.input_ids.cpu(), positions, parent=-1, paths=paths)
         for branch in tree.branches:
             self._add_branch(index, nodes, branch, parent=0, position=following)
 
@@ -120,9 +142,9 @@ class _Row:
                 "sampling them with suppress_tokens=[image_token_id, video_token_id] in its generation config"
             )
         start = self.length
-        own = tokens if branch.children else tokens[:-1]
+        own = tokens if branch.children or self.leaf_ends else tokens[:-1]
         positions = torch.arange(position, position + own.numel()).expand(3, -1)
-        self._append(nodes, own, positions, parent)
+        self._append(nodes, own, positions, parent, paths=_paths(branch))
         if branch.scored:
             before = _last_token(nodes, parent)
             self.predictors.append(torch.cat([torch.tensor([before]), torch.arange(start, start + tokens.numel() - 1)]))
@@ -131,11 +153,17 @@ class _Row:
         for child in branch.children:
             self._add_branch(index, nodes, child, here, position + tokens.numel())
 
-    def _append(self, nodes: list[Node], tokens: Tensor, positions: Tensor, parent: int) -> None:
+    def _append(self, nodes: list[Node], tokens: Tensor, positions: Tensor, parent: int, paths: int) -> None:
         nodes.append(Node(self.length, self.length + tokens.numel(), parent))
         self.ids.append(tokens)
         self.positions.append(positions)
+        self.copies.append(torch.full_like(tokens, paths))
         self.length += tokens.numel()
+
+
+def _paths(branch: Branch) -> int:
+    """Leaves at or below a branch."""
+    return sum(map(_paths, branch.children)) or 1
 
 
 def _last_token(nodes: list[Node], index: int) -> int:

@@ -10,11 +10,14 @@ Shapes: L tokens of the row, n tokens of a block, K keys of a block, r query hea
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from timelens_plugins.shared_prefix.kept import KeptPrefix
 
 __all__ = ["Block", "Node", "SharedPrefixPlan", "TreePlan"]
 
@@ -84,26 +87,77 @@ class TreePlan:
 
 
 class SharedPrefixPlan:
-    """The attention of one packed row; travels as the ``shared_prefix`` argument of the model's forward.
+    """Who follows whom in one packed row; travels as the ``shared_prefix`` argument of the model's forward.
 
     Attributes:
         length: tokens of the row.
-        trees: one plan per tree, in row order; trees do not see each other.
-        calls: how often attention followed this plan so far; tells whether the model's layers obeyed it.
+        trees: the attention of each tree, in row order; trees do not see each other.
+        nodes: of all trees, in row order; parents are indices into this tuple.
+        leaves: indices of the nodes without children.
+        keeping: what the layers add the prefix to; None where none is kept.
+        prefix: a kept prefix that this row continues; ``length`` and ``nodes`` then begin behind it, ``trees`` do not.
+        layer: which linear-attention layer is at work.
+        attentions, convolutions, recurrences: how often attention and the two functions of linear-attention layers
+            followed this plan so far; tells whether the model's layers obeyed it.
     """
 
     def __init__(self, trees: Sequence[Sequence[Node]]) -> None:
         self.trees = tuple(_plan_tree(nodes) for nodes in trees)
         self.length = trees[-1][-1].stop
-        self.calls = 0
+        nodes: list[Node] = []
+        for tree in trees:
+            first = len(nodes)
+            nodes += [n if n.parent < 0 else dataclasses.replace(n, parent=n.parent + first) for n in tree]
+        self.nodes = tuple(nodes)
+        parents = {n.parent for n in nodes}
+        self.leaves = tuple(i for i in range(len(nodes)) if i not in parents)
+        self.keeping: KeptPrefix | None = None
+        self.prefix: KeptPrefix | None = None
+        self.layer = 0
+        self.attentions = self.convolutions = self.recurrences = 0
 
-    def check(self, layers: int) -> None:
-        """Raise unless each of the model's ``layers`` followed this plan in the forward just done."""
-        if self.calls != layers:
-            raise RuntimeError(
-                f"{self.calls} of {layers} attention layers followed the shared prefix: something replaced attention "
-                "that goes through transformers' AttentionInterface (a fused kernel, a patched layer); turn it off"
-            )
+    def after(self, prefix: KeptPrefix) -> SharedPrefixPlan:
+        """The plan of the row behind a prefix, which is a part of its root.
+
+        Raises:
+            ValueError: several trees, or a prefix that is no part of the root.
+        """
+        if len(self.trees) != 1 or prefix.length > self.nodes[0].stop:
+            raise ValueError(f"a prefix of {prefix.length} tokens is continued by one tree that begins with it")
+        [tree], start = self.trees, prefix.length
+        rest = copy.copy(self)
+        # The causal run goes on behind the prefix: two nodes, of which the second sees all of the first.
+        run = tree.causal_stop - start
+        owner = torch.tensor([0] * start + [1] * run)
+        first = Block(
+            start, tree.causal_stop, ((0, tree.causal_stop),), owner, torch.tensor([[0, 0, 0], [1, 0, 0]]).bool()
+        )
+        rest.trees = (TreePlan(start, start, (first, *tree.blocks) if run else tree.blocks),)
+        rest.nodes = tuple(Node(max(n.start - start, 0), n.stop - start, n.parent) for n in self.nodes)
+        rest.length, rest.prefix = self.length - start, prefix
+        return rest
+
+    def batches(self, chunk: int) -> list[tuple[int, ...]]:
+        """Nodes that can run together: of one depth and of equally many chunks, parents first; empty ones left out."""
+        depths: list[int] = []
+        together: dict[tuple[int, int], list[int]] = {}
+        for i, node in enumerate(self.nodes):
+            depths.append(0 if node.parent < 0 else depths[node.parent] + 1)
+            if node.stop > node.start:
+                together.setdefault((depths[i], -(-(node.stop - node.start) // chunk)), []).append(i)
+        return [tuple(together[key]) for key in sorted(together)]
+
+    def check(self, attention_layers: int, recurrent_layers: int) -> None:
+        """Raise unless each of the model's layers followed this plan in the forward just done."""
+        for what, calls, layers in (
+            ("attention", self.attentions, attention_layers),
+            ("linear-attention", min(self.convolutions, self.recurrences), recurrent_layers),
+        ):
+            if calls != layers:
+                raise RuntimeError(
+                    f"{calls} of {layers} {what} layers followed the shared prefix: something replaced what they "
+                    "compute with (a fused kernel, a patched layer); turn it off"
+                )
 
 
 def _plan_tree(nodes: Sequence[Node]) -> TreePlan:

@@ -7,8 +7,9 @@ generator, and leaves ``generate`` one token to choose.
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -22,17 +23,27 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-__all__ = ["GroupSampler", "can_sample"]
+__all__ = ["NO_SAMPLING", "GroupSampler", "can_sample", "seeded"]
 
 _WARPED = {"temperature": 1.0, "top_k": 50, "top_p": 1.0, "min_p": None}
 """Settings of sampling that are applied here, and the values ``generate`` falls back to at last."""
+
+NO_SAMPLING: dict[str, float] = {
+    "temperature": 1.0,
+    "top_k": 0,
+    "top_p": 1.0,
+    "min_p": 0.0,
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+}
+"""Values under which ``generate`` samples from the model's own distribution, whatever a checkpoint's settings say."""
 
 _OTHER = {
     "typical_p": 1.0,
     "epsilon_cutoff": 0.0,
     "eta_cutoff": 0.0,
     "top_h": None,
-    "repetition_penalty": 1.0,
     "no_repeat_ngram_size": 0,
     "guidance_scale": 1.0,
     "bad_words_ids": None,
@@ -46,10 +57,21 @@ _OTHER = {
 
 
 def can_sample(config: GenerationConfig) -> bool:
-    """Whether :class:`GroupSampler` does all that ``generate`` would do to the scores."""
+    """Whether :class:`GroupSampler` does all that ``generate`` would do to the scores.
+
+    A repetition penalty is ``generate``'s own business: rows are filled up with a token that their text has anyway.
+    """
     return bool(config.do_sample) and all(
         getattr(config, name, None) in (None, nothing) for name, nothing in _OTHER.items()
     )
+
+
+@contextlib.contextmanager
+def seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Torch's random numbers from a seed; afterwards they go on as if nothing had happened."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 class GroupSampler(LogitsProcessor):

@@ -1,7 +1,7 @@
 """Vision features computed once per prompt and used in rollout and training, without losing a gradient.
 
 Whatever requires a gradient decides what may be kept: of a frozen tower its outputs, of a frozen trunk with trained
-mergers (the merger and Qwen3-VL's deepstack mergers) their inputs, of a trained trunk nothing.
+mergers (the last layer's and the deepstack mergers) their inputs, of a trained trunk nothing.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 from transformers.vision_utils import get_vision_window_index
 
+from timelens_plugins.families import family_of
 from timelens_plugins.shared_prefix.features import VisionFeatures
-from timelens_plugins.shared_prefix.locate import vision_language_model
+from timelens_plugins.shared_prefix.injection import InjectedFeatures, accept_features, in_order, takes_features
+from timelens_plugins.shared_prefix.locate import mergers_of, vision_language_model, vision_tower
 from timelens_plugins.shared_prefix.packing import check_vision_tokens
 from timelens_plugins.shared_prefix.tree import GRIDS, PIXELS, Prompt
 
 __all__ = ["encode_vision", "vision_inputs"]
-
-_MERGERS = ("merger.", "deepstack_merger_list.")
 
 
 def encode_vision(model: nn.Module, prompt: Prompt) -> Prompt:
@@ -33,7 +33,7 @@ def encode_vision(model: nn.Module, prompt: Prompt) -> Prompt:
     """
     core = vision_language_model(model)
     pending = [m for m in PIXELS if PIXELS[m] in prompt.vision and m not in prompt.features]
-    if not pending or _trained(core.visual)[0]:
+    if not pending or _trained(core)[0]:
         return prompt
     check_vision_tokens(core, prompt)
     features = dict(prompt.features)
@@ -65,10 +65,14 @@ def vision_inputs(core: Any, prompts: Sequence[Prompt]) -> dict[str, Any]:
             inputs[PIXELS[m]] = _joined([p.vision[PIXELS[m]] for p in prompts if PIXELS[m] in p.vision]).to(device)
         return inputs
     injected = {}
+    whole = not takes_features(core)
     for m in used:
         features = [p.features[m] for p in prompts if m in p.features]
-        _check_gradients(core.visual, features)
-        injected[m] = _InjectedFeatures(core.visual, features, device)
+        _check_gradients(core, features)
+        injected[m] = InjectedFeatures(mergers_of(core), features, device, whole)
+    if whole:
+        accept_features(core)
+        return inputs | {PIXELS[m]: features for m, features in injected.items()}
     return inputs | {"mm_encoder_outputs": injected}
 
 
@@ -77,61 +81,30 @@ def _joined(tensors: list[Tensor]) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
 
 
-class _InjectedFeatures:
-    """Stands in for the tower's output: the model's forward reads these two attributes, once each.
-
-    Trained mergers run when they are read, that is inside the model's forward, where wrappers expect it. A plain class
-    on purpose: wrappers rebuild dictionaries and tuples on the way in.
-    """
-
-    def __init__(self, visual: nn.Module, features: Sequence[VisionFeatures], device: torch.device) -> None:
-        self._visual, self._features, self._device = visual, features, device
-
-    @property
-    def pooler_output(self) -> list[Tensor]:
-        return [self._merge(self._visual.merger, f.merged, f) for f in self._features]
-
-    @property
-    def deepstack_features(self) -> list[list[Tensor]]:
-        mergers = getattr(self._visual, "deepstack_merger_list", ())
-        return [
-            [self._merge(merger, f.deepstack[layer], f) for f in self._features] for layer, merger in enumerate(mergers)
-        ]
-
-    def _merge(self, merger: Any, states: Tensor, features: VisionFeatures) -> Tensor:
-        states = states.to(self._device)
-        if not features.needs_merging:
-            return states
-        return _in_order(merger(states), features.order)
-
-
-def _in_order(merged: Tensor, order: Tensor | None) -> Tensor:
-    return merged if order is None else merged[order.to(merged.device)]
-
-
-def _trained(visual: nn.Module) -> tuple[list[str], list[str]]:
+def _trained(core: Any) -> tuple[list[str], list[str]]:
     """Names of the trained parameters of the tower: (in the trunk, in the mergers)."""
-    names = [name for name, parameter in visual.named_parameters() if parameter.requires_grad]
-    return [n for n in names if not n.startswith(_MERGERS)], [n for n in names if n.startswith(_MERGERS)]
+    names = [name for name, parameter in vision_tower(core).named_parameters() if parameter.requires_grad]
+    family = family_of(core)
+    return [n for n in names if not family.is_merger(n)], [n for n in names if family.is_merger(n)]
 
 
-def _check_gradients(visual: nn.Module, features: Sequence[VisionFeatures]) -> None:
+def _check_gradients(core: Any, features: Sequence[VisionFeatures]) -> None:
     if not torch.is_grad_enabled():
         return
-    trunk, mergers = _trained(visual)
+    trunk, mergers = _trained(core)
     lost = trunk or (mergers if any(not f.needs_merging for f in features) else [])
     if lost:
         raise ValueError(
-            f"these vision features were computed when visual.{lost[0]} was frozen, and would now lose its gradient: "
-            "freeze it, or call encode_vision on the original prompt again"
+            f"these vision features were computed when {family_of(core).tower}.{lost[0]} was frozen, and would now "
+            "lose its gradient: freeze it, or call encode_vision on the original prompt again"
         )
 
 
 @torch.no_grad()
 def _encode(core: Any, modality: str, pixels: Tensor, grid: Tensor) -> VisionFeatures:
-    visual = core.visual
+    visual = vision_tower(core)
     device = core.get_input_embeddings().weight.device
-    mergers = [visual.merger, *getattr(visual, "deepstack_merger_list", ())]
+    mergers = mergers_of(core)
     entered: dict[int, Tensor] = {}
 
     def remember(module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -145,11 +118,14 @@ def _encode(core: Any, modality: str, pixels: Tensor, grid: Tensor) -> VisionFea
         for hook in hooks:
             hook.remove()
     merged = torch.cat(list(output.pooler_output))
-    deepstack = tuple(torch.cat(list(layer)) for layer in getattr(output, "deepstack_features", None) or ())
-    if not _trained(visual)[1]:
+    deepstack = tuple(
+        layer if isinstance(layer, Tensor) else torch.cat(list(layer))  # in one piece up to transformers 5.17
+        for layer in getattr(output, "deepstack_features", None) or ()
+    )
+    if not _trained(core)[1]:
         return VisionFeatures(merged, deepstack)
     order = _row_order(visual, grid)
-    again = _in_order(mergers[0](entered[id(mergers[0])]), order)
+    again = in_order(mergers[0](entered[id(mergers[0])]), order)
     if again.shape != merged.shape or not torch.allclose(again, merged, rtol=1e-2, atol=1e-3):
         raise RuntimeError(
             f"running the merger of {type(visual).__name__} again does not give the tower's output: this version of "
@@ -160,7 +136,7 @@ def _encode(core: Any, modality: str, pixels: Tensor, grid: Tensor) -> VisionFea
 
 
 def _row_order(visual: Any, grid: Tensor) -> Tensor | None:
-    """Where window attention reorders the rows (Qwen2.5-VL): their way back into prompt order."""
+    """Where window attention reorders the rows of the tower: their way back into prompt order."""
     if not hasattr(visual, "fullatt_block_indexes"):
         return None
     index, _ = get_vision_window_index(

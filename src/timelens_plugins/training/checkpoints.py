@@ -21,6 +21,8 @@ from typing import Any
 
 import torch
 
+from timelens_plugins.atomic import write_whole
+
 __all__ = [
     "STATE_FILE",
     "check_total_limit",
@@ -55,8 +57,10 @@ def save_checkpoint(
             ``save_only_model``, whose checkpoints are not marked.
     """
     args, wait = trainer.args, trainer.accelerator.wait_for_everyone
-    if args.should_save:
-        (folder / STATE_FILE).unlink(missing_ok=True)  # one that is written over is no longer whole
+    if args.should_save and folder.is_dir():
+        # One that is written over is no longer whole, keeps no file of what it was, and what shares its files by links,
+        # as the best one of an earlier run, stays what it is.
+        _delete(folder)
     wait()
     limit, args.save_total_limit = args.save_total_limit, None
     try:
@@ -70,9 +74,7 @@ def save_checkpoint(
     if (folder / _TRAINING_ARGUMENTS).is_file():
         torch.save(args, folder / _TRAINING_ARGUMENTS)  # was saved without the limit
     if content is not None:
-        part = folder / f".{STATE_FILE}.part"
-        part.write_text(json.dumps(content, indent=1) + "\n")
-        os.replace(part, folder / STATE_FILE)
+        write_whole(folder / STATE_FILE, json.dumps(content, indent=1) + "\n")
     _delete_older(folder, limit, trainer.state.best_model_checkpoint)
 
 
@@ -86,10 +88,16 @@ def _delete_older(newest: Path, limit: int | None, best: str | None) -> None:
     kept = {newest.resolve()} | ({Path(best).resolve()} if best is not None else set())
     spare = len(by_age) - max(limit, len(kept))
     for path in [path for _, path in by_age if path.resolve() not in kept][: max(0, spare)]:
-        # Under another name first: what a kill leaves of it then is no checkpoint.
-        hidden = path.with_name(f".{path.name}.deleted")
-        path.rename(hidden)
+        _delete(path)
+
+
+def _delete(path: Path) -> None:
+    """Under another name first: what a kill leaves of it then is no checkpoint."""
+    hidden = path.with_name(f".{path.name}.deleted")
+    if hidden.exists():
         shutil.rmtree(hidden, ignore_errors=True)
+    path.rename(hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
 
 
 def check_total_limit(limit: int | None) -> None:

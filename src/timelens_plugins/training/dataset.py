@@ -1,20 +1,22 @@
-"""Moments as a ``datasets.Dataset``, and the recipe's filters, which say what they dropped."""
+"""Moments as a ``datasets.Dataset``, with paths of files that exist."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from datasets import Dataset, Features, Json, List, Value
+from datasets import Dataset, DatasetInfo, Features, Json, List, Value
 
-from timelens_plugins.moments import Moment, find_video, is_audio_query
-from timelens_plugins.timestamps import Encoding, build_messages
+from timelens_plugins.answers import GROUNDING_PROMPT
+from timelens_plugins.clips import ClipKey
+from timelens_plugins.encodings import build_messages
+from timelens_plugins.moments import Moment, find_video
 
-__all__ = ["FilterReport", "filter_moments", "find_videos", "moments_dataset"]
+__all__ = ["COLUMNS", "check_prompts", "clips_of", "find_videos", "moments_dataset", "warn_of_target_outside"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,34 +33,53 @@ _FEATURES = Features(
         # Arrow's own structs would give every message part the keys of all parts, with None where it has no such key;
         # chat templates take a text part with ``video: None`` for a video.
         "prompt": List(Json()),
+        "answer": Value("string"),
     }
 )
 
+COLUMNS = tuple(name for name in _FEATURES if name != "prompt")
+"""Of a data set of moments, besides the conversation; reward functions get them by name."""
 
-def moments_dataset(moments: Iterable[Moment], encoding: Encoding = "native") -> Dataset:
+
+def moments_dataset(
+    moments: Iterable[Moment],
+    encoding: str = "native",
+    *,
+    prompt: str = GROUNDING_PROMPT,
+    description: str = "",
+) -> Dataset:
     """One row per moment, in order: paths and numbers only, no frames.
 
     Columns: ``id``, ``video`` (path), ``video_start`` and ``video_end`` (seconds of the file, None without a window),
     ``query``, ``spans`` (pairs of seconds), ``duration`` (seconds, None where unknown), ``source``, and ``prompt``: the
     conversation that asks for the query, as TRL reads it, with the video as a path. Numbers in ``prompt`` keep ten
-    decimals; the columns are exact, and :meth:`ClipKey.of <timelens_plugins.training.clips.ClipKey.of>` reads those.
+    decimals; the columns are exact, and all trainers read windows from those.
+    Moments of chat rows are asked in their own words, and ``answer`` holds theirs, None elsewhere.
 
     Args:
         moments: of any source.
         encoding: of the processor that will read the prompts, whose wording depends on it.
+        prompt: the processor's, too: template with ``{query}``.
+        description: where the moments come from, a line each, for the model card of what is trained on them.
 
     Raises:
         ValueError: no moments.
     """
-    rows = [_row(moment, encoding) for moment in moments]
+    rows = [_row(moment, encoding, prompt) for moment in moments]
     if not rows:
         raise ValueError("no moments to make a data set of")
-    return Dataset.from_list(rows, features=_FEATURES)
+    return Dataset.from_list(rows, features=_FEATURES, info=DatasetInfo(description=description, features=_FEATURES))
 
 
-def _row(moment: Moment, encoding: Encoding) -> dict[str, Any]:
+def _row(moment: Moment, encoding: str, prompt: str) -> dict[str, Any]:
     messages = build_messages(
-        moment.video, moment.query, encoding, video_start=moment.video_start, video_end=moment.video_end
+        moment.video,
+        moment.query,
+        encoding,
+        video_start=moment.video_start,
+        video_end=moment.video_end,
+        question=moment.question,
+        prompt=prompt,
     )
     return {
         "id": moment.id,
@@ -70,85 +91,90 @@ def _row(moment: Moment, encoding: Encoding) -> dict[str, Any]:
         "duration": moment.duration,
         "source": moment.source,
         "prompt": messages,
+        "answer": moment.answer,
     }
 
 
-@dataclass(frozen=True)
-class FilterReport:
-    """What :func:`filter_moments` did.
-
-    Attributes:
-        kept: number of moments kept.
-        dropped: reason -> the moments dropped for it; a moment counts under the first reason that applies.
-        unknown_duration: kept although the length of their video is not stated.
-    """
-
-    kept: int
-    dropped: dict[str, list[Moment]] = field(default_factory=dict)
-    unknown_duration: int = 0
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Reason -> number of moments."""
-        return {reason: len(moments) for reason, moments in self.dropped.items()}
-
-    def summary(self) -> str:
-        """One line for a log."""
-        reasons = ", ".join(f"{count} {reason}" for reason, count in self.counts.items())
-        line = f"{self.kept} moments kept, {sum(self.counts.values())} dropped"
-        line += f" ({reasons})" if reasons else ""
-        if self.unknown_duration:
-            line += f"; {self.unknown_duration} of the kept have no stated duration and were not checked for it"
-        return line
+def clips_of(dataset: Any) -> list[ClipKey]:
+    """The clip of every row with the columns ``video``, ``video_start`` and ``video_end``; the others are not read."""
+    if not hasattr(dataset, "select_columns"):
+        return [ClipKey.of(row) for row in dataset]
+    columns = dataset.select_columns(["video", "video_start", "video_end"])[:]
+    return list(map(ClipKey, columns["video"], columns["video_start"], columns["video_end"]))
 
 
-def filter_moments(
-    moments: Sequence[Moment],
-    *,
-    min_duration: float = 5.0,
-    max_duration: float = 500.0,
-    max_words: int = 200,
-    audio_queries: bool = False,
-) -> tuple[list[Moment], FilterReport]:
-    """The moments to train on, by the filters of the TimeLens recipe, and a report of the others.
-
-    Reasons: ``video too short``, ``video too long``, ``query too long``, ``audio query`` (asks for something heard,
-    which frames cannot show), and ``span of zero length`` (no answer can state it).
+def check_prompts(dataset: Any) -> None:
+    """Refuse rows that could not be shown to a model, before the first step instead of when one is drawn.
 
     Args:
-        moments: in any order, which is kept.
-        min_duration, max_duration: of the video, or of the window, in seconds, both included.
-        max_words: of the query, split at white space.
-        audio_queries: keep queries about sounds.
+        dataset: a ``datasets.Dataset`` or a list, of rows with ``prompt``, and ``id`` where they have one.
+
+    Raises:
+        ValueError: a conversation without a video, with two, with one that is not a path, or with an image or audio
+            beside it; names the row and its id, and counts the others.
     """
-    if not 0 <= min_duration <= max_duration:
-        raise ValueError(f"durations must be 0 <= min <= max, got {min_duration} and {max_duration}")
-    if max_words < 1:
-        raise ValueError(f"max_words must be at least 1, got {max_words}")
+    columnar = hasattr(dataset, "column_names")
+    if columnar and "prompt" not in dataset.column_names:
+        return
+    prompts = dataset["prompt"] if columnar else [row["prompt"] for row in dataset]
+    if columnar:
+        ids = dataset["id"] if "id" in dataset.column_names else [None] * len(dataset)
+    else:
+        ids = [row.get("id") for row in dataset]
+    faults = [
+        f"row {i}{'' if name is None else f' (id {name!r})'}: {reason}"
+        for i, (name, prompt) in enumerate(zip(ids, prompts, strict=True))
+        if (reason := _prompt_fault(prompt)) is not None
+    ]
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise ValueError(
+            f"{len(faults)} of {len(dataset)} rows cannot be used: {'; '.join(faults[:3])}{more}; a prompt must hold "
+            "one video, given as a path, and text"
+        )
 
-    def reason(moment: Moment) -> str | None:
-        if moment.duration is not None and moment.duration < min_duration:
-            return "video too short"
-        if moment.duration is not None and moment.duration > max_duration:
-            return "video too long"
-        if len(moment.query.split()) > max_words:
-            return "query too long"
-        if not audio_queries and is_audio_query(moment.query):
-            return "audio query"
-        if any(span.length == 0 for span in moment.spans):
-            return "span of zero length"
-        return None
 
-    kept: list[Moment] = []
-    dropped: dict[str, list[Moment]] = {}
-    for moment in moments:
-        why = reason(moment)
-        if why is None:
-            kept.append(moment)
-        else:
-            dropped.setdefault(why, []).append(moment)
-    unknown = Counter(moment.duration is None for moment in kept)[True]
-    return kept, FilterReport(len(kept), dropped, unknown)
+def _prompt_fault(prompt: Any) -> str | None:
+    """What is wrong with a conversation's media."""
+    if not isinstance(prompt, Sequence) or isinstance(prompt, str):
+        return f"the prompt is no list of messages: {prompt!r:.80}"
+    contents = [message.get("content") for message in prompt]
+    parts = [
+        part for content in contents if isinstance(content, Sequence) for part in content if isinstance(part, dict)
+    ]
+    kinds = [str(part.get("type")) for part in parts if part.get("type") != "text"]
+    if kinds != ["video"]:
+        return f"holds {' and '.join(kinds)}" if kinds else "holds no video"
+    video = next(part.get("video") for part in parts if part.get("type") == "video")
+    return None if isinstance(video, str) and video else f"its video is not a path: {video!r:.80}"
+
+
+def warn_of_target_outside(row: Mapping[str, Any], seconds: float) -> None:
+    """Log a target that starts after the end of its clip, once for each moment.
+
+    Where the annotations state how long a video is, that is a fault when they are loaded. Where they state nothing, or
+    another length than the video has, it shows here, when the clip is there.
+
+    Args:
+        row: of a :func:`moments_dataset`; rows of another making may mean anything by their columns, and pass.
+        seconds: that the clip lasts.
+    """
+    if any(name not in row for name in COLUMNS):
+        return
+    if (first := min((span[0] for span in row["spans"]), default=0.0)) > seconds:
+        _warn_of_target_outside(row["id"], first, row["video"], seconds)
+
+
+@cache
+def _warn_of_target_outside(name: str, first: float, video: str, seconds: float) -> None:
+    logger.warning(
+        "%s: its target starts at %g s, and its clip of %s ends at %.2f s: no answer about this clip can be right; "
+        "timelens validate FILE --videos DIR finds all of these, and --fix OUT leaves them out",
+        name,
+        first,
+        video,
+        seconds,
+    )
 
 
 def find_videos(

@@ -1,18 +1,21 @@
 """Which parts of a vision-language model are trained, and at which rate: the tower, its merger, the language model.
 
-The merger is what turns vision states into tokens of the language model; Qwen3-VL has deepstack mergers besides.
+The merger is what turns vision states into tokens of the language model; some families have deepstack mergers besides.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from torch import nn
 
-from timelens_plugins.shared_prefix.locate import vision_language_model
+from timelens_plugins.families import family_of
+from timelens_plugins.shared_prefix.locate import mergers_of, vision_language_model, vision_tower
+from timelens_plugins.training.sharding import whole_shape
 
 __all__ = ["TrainedParts", "Vision", "adapter_modules_to_save", "create_optimizer", "parameter_groups", "set_trainable"]
 
@@ -20,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 Vision = Literal["frozen", "merger", "full"]
 """What of the vision tower is trained: nothing, its merger or mergers (the recipe), or all of it."""
-
-_MERGERS = ("merger.", "deepstack_merger_list.")
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class TrainedParts:
 
 
 def set_trainable(model: nn.Module, vision: Vision = "merger") -> TrainedParts:
-    """Freeze or train the parts of the vision tower of Qwen3-VL or Qwen2.5-VL; logs and returns the counts.
+    """Freeze or train the parts of the vision tower; logs and returns the counts.
 
     The language model is left as it is: trained as loaded, or as LoRA adapters set it. In a PEFT model only what PEFT
     saves can be trained: ``"merger"`` needs the mergers in ``LoraConfig(modules_to_save=…)``, see
@@ -53,8 +54,9 @@ def set_trainable(model: nn.Module, vision: Vision = "merger") -> TrainedParts:
         raise ValueError(f"vision must be one of {', '.join(get_args(Vision))}, got {vision!r}")
     core = vision_language_model(model)
     peft = hasattr(model, "peft_config")
-    for name, parameter in core.visual.named_parameters():
-        merger = name.startswith(_MERGERS)
+    family = family_of(core)
+    for name, parameter in vision_tower(core).named_parameters():
+        merger = family.is_merger(name)
         wanted = vision == "full" or (vision == "merger" and merger)
         if not peft:
             parameter.requires_grad_(wanted)
@@ -76,8 +78,9 @@ def set_trainable(model: nn.Module, vision: Vision = "merger") -> TrainedParts:
 
 def adapter_modules_to_save(model: nn.Module) -> list[str]:
     """Names of the mergers for ``LoraConfig(modules_to_save=…)``, to train and save them whole beside LoRA adapters."""
-    visual: Any = vision_language_model(model).visual
-    return ["merger", *(f"deepstack_merger_list.{i}" for i in range(len(getattr(visual, "deepstack_merger_list", ()))))]
+    core = vision_language_model(model)
+    names = {id(module): name for name, module in vision_tower(core).named_modules()}
+    return [names[id(merger)] for merger in mergers_of(core)]
 
 
 def parameter_groups(
@@ -107,7 +110,7 @@ def parameter_groups(
             chosen = [
                 p
                 for p in model.parameters()
-                if p.requires_grad and (id(p) in mergers) == is_merger and (p.ndim >= 2) == decays
+                if p.requires_grad and (id(p) in mergers) == is_merger and (len(whole_shape(p)) >= 2) == decays
             ]
             if chosen:
                 decay = weight_decay if decays else 0.0
@@ -145,19 +148,19 @@ def create_optimizer(trainer: Any, model: nn.Module | None, merger_learning_rate
 
 
 def _merger_parameters(model: nn.Module) -> set[int]:
-    visual = vision_language_model(model).visual
-    return {id(p) for name, p in visual.named_parameters() if name.startswith(_MERGERS)}
+    return {id(p) for merger in mergers_of(vision_language_model(model)) for p in merger.parameters()}
 
 
 def _count(model: nn.Module) -> TrainedParts:
     mergers = _merger_parameters(model)
-    tower = {id(p) for p in vision_language_model(model).visual.parameters()} - mergers
+    tower = {id(p) for p in vision_tower(vision_language_model(model)).parameters()} - mergers
     parts = {"vision": tower, "merger": mergers}
 
     def count(parameters: Iterable[nn.Parameter]) -> dict[str, int]:
         counts = dict.fromkeys(("vision", "merger", "language"), 0)
         for p in parameters:
-            counts[next((part for part, members in parts.items() if id(p) in members), "language")] += p.numel()
+            part = next((part for part, members in parts.items() if id(p) in members), "language")
+            counts[part] += math.prod(whole_shape(p))
         return counts
 
     return TrainedParts(

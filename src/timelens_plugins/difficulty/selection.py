@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from timelens_plugins.difficulty.draw import BinReport, draw, stratified_draw
+from timelens_plugins.difficulty.weights import Difficulty, Weighting
 from timelens_plugins.moments import Moment
-from timelens_plugins.sampling.draw import BinReport, draw, stratified_draw
-from timelens_plugins.sampling.weights import Difficulty, Weighting
 
 __all__ = ["STRATA", "Selection", "select_moments"]
 

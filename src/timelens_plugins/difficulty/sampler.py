@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from timelens_plugins.sampling.draw import draw
+from timelens_plugins.difficulty.by_video import Videos, draw_by_video
+from timelens_plugins.difficulty.draw import draw
 
 __all__ = ["DifficultySampler"]
 
@@ -40,9 +41,15 @@ class DifficultySampler(Sampler[int]):
         repeats: how often each generation batch comes.
         seed: of the draws.
         epoch: gives the epoch's number when an iteration begins; by default iterations are counted.
+        videos: what names each prompt's video, where several of one are to come together.
+        queries_per_video: k, prompts of a video that come together at most; the rule by which they are drawn, and what
+            it keeps of the weights, stands in :mod:`~timelens_plugins.difficulty.by_video`.
+        part: prompts of a part of the generation batch: what a video gives is all in one. By default a part is the
+            whole batch.
 
     Raises:
-        ValueError: fewer prompts than a generation batch takes.
+        ValueError: fewer prompts than a generation batch takes, ``queries_per_video`` above 1 without ``videos`` or
+            with smaller parts, or parts that do not make up a generation batch.
     """
 
     def __init__(
@@ -55,6 +62,9 @@ class DifficultySampler(Sampler[int]):
         repeats: int = 1,
         seed: int = 0,
         epoch: Callable[[], int] | None = None,
+        videos: Sequence[Hashable] | None = None,
+        queries_per_video: int = 1,
+        part: int | None = None,
     ) -> None:
         if min(prompts, generations, repeats) < 1:
             raise ValueError(
@@ -62,6 +72,16 @@ class DifficultySampler(Sampler[int]):
             )
         if size < prompts:
             raise ValueError(f"the data set has {size} prompts, fewer than the {prompts} of one generation batch")
+        self.part = prompts if part is None else part
+        if prompts % self.part or not 1 <= queries_per_video <= self.part:
+            raise ValueError(
+                f"{prompts} prompts of a generation batch in parts of {self.part} cannot take {queries_per_video} of a "
+                "video at a time: parts must make up the batch and hold a video's prompts"
+            )
+        if queries_per_video > 1 and (videos is None or len(videos) != size):
+            raise ValueError(f"queries_per_video={queries_per_video} needs the video of each of the {size} prompts")
+        self.queries_per_video = queries_per_video
+        self._videos = Videos(videos) if videos is not None and queries_per_video > 1 else None
         self.weights, self.size = weights, size
         self.prompts, self.generations, self.repeats = prompts, generations, repeats
         self.seed, self.epoch = seed, epoch
@@ -94,7 +114,13 @@ class DifficultySampler(Sampler[int]):
             values = np.asarray(self.weights(), dtype=np.float64)
             if values.shape != (self.size,):
                 raise ValueError(f"{self.size} prompts and weights of shape {values.shape}")
-            self._drawn[key] = draw(self._enough(values), self.prompts, [self.seed, epoch, number]).tolist()
+            values, seed = self._enough(values), [self.seed, epoch, number]
+            if self._videos is None:
+                drawn = draw(values, self.prompts, seed)
+            else:
+                parts = [self.part] * (self.prompts // self.part)
+                drawn = draw_by_video(values, self._videos, parts, self.queries_per_video, seed)
+            self._drawn[key] = drawn.tolist()
             # The lowest numbers go first: a resumed run passes over them before it reaches what was drawn ahead.
             for old in sorted(self._drawn)[:-_REMEMBERED]:
                 if old != key:
@@ -124,6 +150,8 @@ class DifficultySampler(Sampler[int]):
             "prompts": self.prompts,
             "size": self.size,
             "seed": self.seed,
+            "queries_per_video": self.queries_per_video,
+            "part": self.part,
             "drawn": [[epoch, number, batch] for (epoch, number), batch in self._drawn.items()],
         }
 
@@ -131,12 +159,16 @@ class DifficultySampler(Sampler[int]):
         """Continue from a :meth:`state_dict`.
 
         Raises:
-            ValueError: it is of another data set, seed or batch size.
+            ValueError: it is of another data set or seed, or of other generation batches.
         """
-        for name in ("prompts", "size", "seed"):
-            if state[name] != getattr(self, name):
+        names = ["prompts", "size", "seed", "queries_per_video"]
+        if self._videos is not None:
+            names.append("part")  # else the draws do not depend on it
+        saved = {"queries_per_video": 1} | dict(state)  # which an earlier version does not name
+        for name in names:
+            if saved[name] != getattr(self, name):
                 raise ValueError(
-                    f"the sampler's state was saved with {name}={state[name]}, this run has {getattr(self, name)}: "
+                    f"the sampler's state was saved with {name}={saved[name]}, this run has {getattr(self, name)}: "
                     "resume with the same settings, or start over"
                 )
         self._drawn = {(epoch, number): list(batch) for epoch, number, batch in state["drawn"]}

@@ -1,4 +1,4 @@
-"""What recipes read besides a trainer's own settings: annotations, their videos, filters, frame sampling."""
+"""What recipes read besides a trainer's own settings: annotations, videos, filters, the prompt, frame sampling."""
 
 from __future__ import annotations
 
@@ -8,12 +8,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from timelens_plugins.moments import Moment, load_moments
+from timelens_plugins.answers import PROMPTS, read_prompt
+from timelens_plugins.clips import OnBadVideo
+from timelens_plugins.encodings import InterleavedTimestampsMixin, load_processor
+from timelens_plugins.moments import Moment, filter_moments, load_moments
+from timelens_plugins.moments.faults import skipped_by
 from timelens_plugins.moments.report import LoadedMoments
-from timelens_plugins.training.clips import OnBadVideo
-from timelens_plugins.training.dataset import filter_moments, find_videos
+from timelens_plugins.training.dataset import find_videos
 
-__all__ = ["DataArguments", "annotated_moments", "available_moments", "suitable_moments", "training_moments"]
+__all__ = [
+    "DataArguments",
+    "annotated_moments",
+    "available_moments",
+    "described",
+    "load_recipe_processor",
+    "suitable_moments",
+    "training_moments",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +51,18 @@ class DataArguments:
     )
     encoding: str | None = field(
         default=None,
-        metadata={"help": "How the model is told times, see timelens_plugins.timestamps. Default: the checkpoint's."},
+        metadata={"help": "How the model is told times, see timelens_plugins.encodings. Default: the checkpoint's."},
+    )
+    prompt: str | None = field(
+        default=None,
+        metadata={
+            "help": f"What asks for an event: {', '.join(PROMPTS)}, a text with {{query}}, or a file of one. Saved "
+            "with the checkpoint, which evaluation asks by. Default: the checkpoint's, or the benchmark's."
+        },
+    )
+    thinking: bool | None = field(
+        default=None,
+        metadata={"help": "Whether a model that can think before it answers does. Default: as saved, or not."},
     )
     fps: float = field(default=2.0, metadata={"help": "Frames a second."})
     min_frames: int = field(default=4, metadata={"help": "Frames of a clip, at least."})
@@ -52,6 +74,10 @@ class DataArguments:
     max_words: int = field(default=200, metadata={"help": "Queries of more words are left out."})
     audio_queries: bool = field(default=False, metadata={"help": "Keep queries about sounds."})
 
+    def __post_init__(self) -> None:
+        if self.prompt is not None:
+            read_prompt(self.prompt)
+
     @property
     def videos(self) -> Path:
         """The folder that the annotations' video paths start from. Annotations are a file here, see below."""
@@ -62,6 +88,18 @@ class DataArguments:
         """Settings of ``load_processor``."""
         names = ("fps", "min_frames", "max_frames", "min_tokens", "total_tokens")
         return {name: getattr(self, name) for name in names}
+
+
+def load_recipe_processor(arguments: DataArguments, checkpoint: str, revision: str) -> InterleavedTimestampsMixin:
+    """The processor of a checkpoint with the recipe's encoding, prompt and frames."""
+    return load_processor(
+        checkpoint,
+        arguments.encoding,
+        prompt=arguments.prompt,
+        thinking=arguments.thinking,
+        revision=revision,
+        **arguments.sampling,
+    )
 
 
 def training_moments(arguments: DataArguments, on_bad_video: OnBadVideo = "error") -> list[Moment]:
@@ -103,14 +141,25 @@ def annotated_moments(arguments: DataArguments) -> LoadedMoments:
         AnnotationError: a structural fault.
     """
     path = Path(arguments.annotations)
-    loaded = load_moments(
-        path,
-        arguments.annotation_format,
-        video_root=arguments.videos,
-        on_error=arguments.on_bad_annotation,  # type: ignore[arg-type]  # checked there
-    )
+    with skipped_by("set on_bad_annotation: skip"):
+        loaded = load_moments(
+            path,
+            arguments.annotation_format,
+            video_root=arguments.videos,
+            on_error=arguments.on_bad_annotation,  # type: ignore[arg-type]  # checked there
+        )
     logger.info("%s", loaded.report.summary())
     return loaded
+
+
+def described(arguments: DataArguments, loaded: LoadedMoments, kept: Sequence[Moment]) -> str:
+    """The annotations in a line, and how many of them are trained on: for ``moments_dataset(description=…)``."""
+    report = loaded.report
+    return (
+        f"{arguments.annotations} ({report.format}): {report.moments:,} annotations of {report.videos:,} videos, of "
+        f"which {len(kept):,} passed the filters (videos of {arguments.min_duration:g} to {arguments.max_duration:g} "
+        f"s, queries of at most {arguments.max_words} words{'' if arguments.audio_queries else ', none about sounds'})"
+    )
 
 
 def suitable_moments(arguments: DataArguments, moments: Sequence[Moment]) -> list[Moment]:

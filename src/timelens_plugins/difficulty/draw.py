@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["DURATION_EDGES", "BinReport", "Seed", "draw", "stratified_draw"]
+__all__ = ["DURATION_EDGES", "BinReport", "Seed", "checked_weights", "draw", "stratified_draw"]
 
 Seed = int | Sequence[int] | np.random.Generator
 
@@ -33,6 +33,23 @@ def draw(weights: ArrayLike, count: int, seed: Seed) -> NDArray[np.int64]:
     Raises:
         ValueError: a weight that cannot be one, or fewer positive weights than ``count``.
     """
+    values = checked_weights(weights, count)
+    rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
+    with np.errstate(divide="ignore", over="ignore"):
+        # Logarithms, as a tiny weight's quotient overflows and its order would be lost.
+        keys = np.log(rng.standard_exponential(len(values))) - np.log(values)
+    chosen = np.argpartition(keys, count - 1)[:count] if 0 < count < len(values) else np.arange(len(values))[:count]
+    if count == len(values):
+        chosen = np.arange(len(values))
+    return chosen[np.argsort(keys[chosen], kind="stable")].astype(np.int64)
+
+
+def checked_weights(weights: ArrayLike, count: int) -> NDArray[np.float64]:
+    """Weights as an array, of which ``count`` different ones can be drawn.
+
+    Raises:
+        ValueError: a weight that cannot be one, or fewer positive weights than ``count``.
+    """
     values = np.asarray(weights, dtype=np.float64)
     if values.ndim != 1:
         raise ValueError(f"weights must have shape (n,), got {values.shape}")
@@ -42,14 +59,7 @@ def draw(weights: ArrayLike, count: int, seed: Seed) -> NDArray[np.int64]:
     positive = int((values > 0).sum())
     if not 0 <= count <= positive:
         raise ValueError(f"cannot draw {count} different indices: {positive} of {len(values)} weights are above 0")
-    rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
-    with np.errstate(divide="ignore", over="ignore"):
-        # Logarithms, as a tiny weight's quotient overflows and its order would be lost.
-        keys = np.log(rng.standard_exponential(len(values))) - np.log(values)
-    chosen = np.argpartition(keys, count - 1)[:count] if 0 < count < len(values) else np.arange(len(values))[:count]
-    if count == len(values):
-        chosen = np.arange(len(values))
-    return chosen[np.argsort(keys[chosen], kind="stable")].astype(np.int64)
+    return values
 
 
 @dataclass(frozen=True)
