@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from timelens_plugins.cli import main
+from timelens_plugins.encodings import load_processor
 from timelens_plugins.inspection.prompt_view import shorten_pads
-from timelens_plugins.timestamps import load_processor
 
 QUERY = ["--query", "a rocket part."]
 
@@ -72,13 +74,16 @@ def test_faults_end_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (tmp_path / "empty.mp4").write_bytes(b"")
     assert main(["inspect", str(tmp_path / "empty.mp4"), *QUERY]) == 2
     assert "empty.mp4" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main(["inspect", "x.mp4", *QUERY, "--encoding", "morse"])
+    assert main(["inspect", "x.mp4", *QUERY, "--encoding", "morse"]) == 2
+    assert "unknown encoding 'morse'; known: interleaved_timestamp" in capsys.readouterr().err
+    assert main(["inspect", "x.mp4", *QUERY, "--timestamp-format", "at {t:.0f}: "]) == 2
+    assert "timestamp_format: without effect with encoding 'native'" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["inspect", "x.mp4", *QUERY, "--processor", "p", "--family", "qwen3_vl"])
 
 
 def test_shorten_pads() -> None:
-    assert shorten_pads("a<|video_pad|><|video_pad|>b<|image_pad|><|video_pad|>") == (
+    qwen: Any = SimpleNamespace(image_token="<|image_pad|>", video_token="<|video_pad|>")
+    assert shorten_pads(qwen, "a<|video_pad|><|video_pad|>b<|image_pad|><|video_pad|>") == (
         "a<|video_pad|>×2b<|image_pad|>×1<|video_pad|>×1"
     )

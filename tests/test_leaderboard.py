@@ -9,6 +9,7 @@ import csv
 import inspect
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,8 +20,8 @@ import yaml
 
 from timelens_plugins.cli import main
 from timelens_plugins.evaluation.task_functions import process_results
-from timelens_plugins.leaderboard import build_board, load_published, read_runs
-from timelens_plugins.leaderboard.protocol import FREE
+from timelens_plugins.leaderboard import build_board, load_published, read_entries
+from timelens_plugins.leaderboard.protocol import FREE, RENAMED
 
 TASK = "timelens_bench_charades"
 SIZES = {"charades": (3363, 1313), "activitynet": (4500, 1455), "qvhighlights": (1541, 1511)}
@@ -105,19 +106,21 @@ def ours(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_published_data_agree_with_what_they_describe() -> None:
     """With the model's defaults, the tasks' settings, and the few figures typed here once more."""
     from timelens_plugins.evaluation.model import TimeLens
-    from timelens_plugins.evaluation.subsets import SUBSETS
 
     published = load_published()
     parameters = inspect.signature(TimeLens.__init__).parameters
-    defaults = {name: p.default for name, p in parameters.items() if name != "self"}
+    defaults = {name: p.default for name, p in parameters.items() if name not in ("self", "unknown")}
     for name, value in published.protocol.settings.items():
         assert defaults[name] == value
-    assert set(defaults) == set(published.protocol.settings) | FREE
+    assert set(defaults) == (set(published.protocol.settings) | FREE) - RENAMED.keys()
     common = yaml.load((Path(__file__).parents[1] / "tasks" / "_common").read_text(), yaml.BaseLoader)
     assert {k: str(v).lower() for k, v in published.protocol.generation.items()} == {
         k: v for k, v in common["generation_kwargs"].items() if k != "until"
     }
-    assert all(published.of_task(task) for task in SUBSETS)
+    files = (Path(__file__).parents[1] / "tasks").glob("timelens_[bo]*/timelens_*.yaml")
+    tasks = [found[1] for file in files if (found := re.search(r"^task: (\w+)$", file.read_text(), re.MULTILINE))]
+    assert len(tasks) == 6
+    assert all(published.of_task(task) for task in tasks)
     figures = {(e.model, e.benchmark): [*e.recall.values(), e.miou] for e in published.entries}
     assert figures["TimeLens-8B", "charades-timelens"] == [76.6, 63.0, 35.2, 55.2]
     assert figures["Qwen2.5-VL-7B", "qvhighlights-timelens"] == [41.5, 27.8, 15.2, 31.6]
@@ -126,10 +129,16 @@ def test_published_data_agree_with_what_they_describe() -> None:
     assert figures["Video-ORA-9B", "qvhighlights-timelens"] == [72.5]
     for entry in published.entries:
         assert list(entry.recall.values()) == sorted(entry.recall.values(), reverse=True)
-        assert entry.source.startswith("arXiv:")
+        assert entry.source.startswith("arXiv:") or entry.source == "source not recorded here"
+        assert entry.rules or entry.differences
     comparable = [e.model for e in published.entries if not e.differences]
     assert {comparable.count(model) for model in comparable} == {3}
-    assert len(comparable) == 39
+    assert len(comparable) == 54
+    rules = {e.model: e.rules for e in published.entries if not e.differences}
+    assert sum(rules[m].startswith(("GPT's", "Gemini's", "run by")) for m in rules) == 8
+    assert [m for m in rules if rules[m] == "2 fps, 14336 tokens"] == [
+        *("MiMo-VL-7B", "Qwen2.5-VL-7B", "TimeLens-7B", "Qwen3-VL-8B", "TimeLens-8B")
+    ]
 
 
 def test_a_whole_run_is_ranked_with_its_interval(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,8 +153,8 @@ def test_a_whole_run_is_ranked_with_its_interval(whole: Path, capsys: pytest.Cap
     assert 0.1 < charades["mIoU_high"] - charades["mIoU"] < 2 * 10 / 1313**0.5
     assert charades["mIoU"] - charades["mIoU_low"] == pytest.approx(charades["mIoU_high"] - charades["mIoU"])
     assert charades["model"] == "Qwen/Qwen3-VL-8B-Instruct"
-    # Above 55.2; above 58.1; below 70.4, 65.5, 64.3 and 60.8.
-    assert [charades["rank"], activitynet["rank"], qvhighlights["rank"]] == [1, 1, 5]
+    # Above 55.2; above 58.1; below 70.4, 65.5, 64.6, 64.3 and 60.8.
+    assert [charades["rank"], activitynet["rank"], qvhighlights["rank"]] == [1, 1, 6]
     # Gemini-2.5-Pro has 52.8, 58.1, 70.4: 60.4 on average.
     assert (average["benchmark"], average["rank"], average["annotations"]) == ("average", 2, 9404)
     assert not charades["differences"]
@@ -158,11 +167,11 @@ def test_the_table_marks_our_rows_in_their_place(one: Path, capsys: pytest.Captu
     out = capsys.readouterr().out
     section = out.split("QVHighlights-TimeLens: 1541")[1].rpartition("\n\n")[0].splitlines()  # without the legend
     ranked = [
-        line.split() for line in section if line.split()[:1] and line.split()[0] in ("▸", *map(str, range(1, 15)))
+        line.split() for line in section if line.split()[:1] and line.split()[0] in ("▸", *map(str, range(1, 20)))
     ]
-    assert ranked[4][:8] == ["▸", "5", "Qwen/Qwen3-VL-8B-Instruct", "100.0", "100.0", "50.0", "60.0", "59.5"]
-    assert [row[1] for row in ranked[3:6:2]] == ["Gemini-2.0-Flash", "Qwen3-VL-8B"]
-    assert len(ranked) == 14
+    assert ranked[5][:8] == ["▸", "6", "Qwen/Qwen3-VL-8B-Instruct", "100.0", "100.0", "50.0", "60.0", "59.5"]
+    assert [row[1] for row in ranked[4:7:2]] == ["Gemini-2.0-Flash", "Qwen3-VL-8B"]
+    assert len(ranked) == 19
     assert "Charades" not in out  # nothing was run on it
     assert "4 fps; up to 128K tokens" in out
     assert f"Qwen/Qwen3-VL-8B-Instruct: from {one}" in out
@@ -177,6 +186,11 @@ def test_equal_figures_share_a_rank(tmp_path: Path, capsys: pytest.CaptureFixtur
     path.write_text(json.dumps(content))
     rows = [row for row in records(capsys, folder) if row["rank"]]
     assert [(row["rank"], row["mIoU"]) for row in rows][:3] == [(1, 55.24), (1, 55.2), (3, 52.8)]
+
+
+def test_a_limit_of_minus_one_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    [row] = ours(records(capsys, write_run(tmp_path, samples=False, limit=-1.0)))
+    assert (row["rank"], row["differences"]) == (1, [])
 
 
 def test_without_samples_the_results_file_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,6 +215,7 @@ def test_without_samples_the_results_file_counts(tmp_path: Path, capsys: pytest.
         ({"model_args": {"pretrained": "a", "max_frames": 448}}, "max_frames=448 instead of 768"),
         ({"model_args": "pretrained=a,zoom=2"}, "zoom=2, a setting unknown here"),
         ({"generation": {"max_new_tokens": 24}}, "max_new_tokens=24 instead of 512"),
+        ({"generation": {"repetition_penalty": 1.0}}, "repetition_penalty=1.0 instead of the checkpoint's"),
         ({"generation": {"do_sample": True, "temperature": 0.5}}, "sampled answers (temperature 0.5)"),
         ({"model": "qwen3_vl"}, "settings not recorded: frame sampling and prompt of the model 'qwen3_vl'"),
         ({"task": "timelens_original_charades_sta"}, "original annotations, not TimeLens-Bench"),
@@ -214,7 +229,7 @@ def test_what_is_not_comparable_stands_apart_with_the_reason(
     [row] = ours(rows)
     assert row["rank"] is None
     assert any(difference.startswith(reason) for difference in row["differences"])
-    assert sum(r["rank"] is not None for r in rows) in (0, 13)  # none on the original annotations
+    assert sum(r["rank"] is not None for r in rows) in (0, 18)  # none on the original annotations
     main(["leaderboard", str(folder)])
     assert reason in capsys.readouterr().out.split("given runs that are not comparable")[1]
 
@@ -273,13 +288,13 @@ def test_result_files_of_timelens(suffix: str, tmp_path: Path, capsys: pytest.Ca
     assert (row["model"], row["rank"], row["mIoU"]) == ("TimeLens-8B", None, pytest.approx(60))
     assert row["differences"] == ["settings not recorded in a TimeLens result file"]
     [row] = ours(records(capsys, f"mine={path}", "--assume-protocol"))
-    assert (row["model"], row["rank"]) == ("mine", 5)
+    assert (row["model"], row["rank"]) == ("mine", 6)
     assert row["notes"] == ["settings taken for the official ones"]
     other = path.rename(tmp_path / f"answers.{suffix}")
     assert main(["leaderboard", str(other)]) == 2
     assert "or give --benchmark" in capsys.readouterr().err
     [row] = ours(records(capsys, other, "--benchmark", "qvhighlights-timelens", "--assume-protocol"))
-    assert row["rank"] == 5
+    assert row["rank"] == 6
 
 
 def test_runs_of_one_label_are_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -364,23 +379,23 @@ def test_formats_hold_the_same_figures(one: Path, tmp_path: Path, capsys: pytest
     assert main(["leaderboard", f"a|b={one}", "--format", "markdown", "-o", str(out)]) == 0
     assert capsys.readouterr().out == ""
     lines = out.read_text().splitlines()
-    assert "| ▸ 5 | **a\\|b** | 100.0 | 100.0 | 50.0 | 60.0 | 59.5 – 60.5 | 64.0 | samples |" in lines
+    assert "| ▸ 6 | **a\\|b** | 100.0 | 100.0 | 50.0 | 60.0 | 59.5 – 60.5 | 64.0 | samples |" in lines
     tables = [line for line in lines if line.startswith("|")]
     assert {line.replace("\\|", "").count("|") for line in tables} == {10}
 
 
 def test_published_rows_alone(capsys: pytest.CaptureFixture[str]) -> None:
     rows = records(capsys)
-    assert len(rows) == 4 * 15
+    assert len(rows) == 4 * 24
     assert {row["scored_from"] for row in rows} == {"published"}
-    assert len(records(capsys, "--original")) == 4 * 15 + 12
+    assert len(records(capsys, "--original")) == 4 * 24 + 12
     average = [row for row in rows if row["benchmark"] == "average" and row["model"] == "TimeLens-7B"]
     assert average[0]["mIoU"] == pytest.approx((48.8 + 46.2 + 56.0) / 3)
 
 
 def test_an_empty_selection_of_runs_gives_the_published_board() -> None:
     published = load_published()
-    assert read_runs([], published).entries == ()
+    assert read_entries([], published).entries == ()
     assert [section.key for section in build_board(published).sections][-1] == "average"
 
 
@@ -394,8 +409,8 @@ def test_an_empty_selection_of_runs_gives_the_published_board() -> None:
             '{"results": {"timelens_bench_charades": {"mIoU,none": null}}, "config": {}, "configs": {}}',
             "task 'timelens_bench_charades', field 'mIoU,none': expected a number, got None",
         ),
-        ("charades-timelens.json", '{"a": {"duration": 1}}', "neither a TimeLens result"),
-        ("readme.txt", "", "holds no *results.json"),
+        ("charades-timelens.json", '{"a": {"duration": 1}}', "no TimeLens result file"),
+        ("readme.txt", "", "no *results.json"),
     ],
 )
 def test_errors_are_one_line(
@@ -413,10 +428,10 @@ def test_absent_paths_and_empty_labels(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["leaderboard", str(tmp_path / "none")]) == 2
     assert "no such file or folder" in capsys.readouterr().err
     assert main(["leaderboard", "=x"]) == 2
-    assert "expected LABEL=PATH" in capsys.readouterr().err
+    assert "expected NAME=PATH" in capsys.readouterr().err
     a, b = write_run(tmp_path / "a", samples=False), write_run(tmp_path / "b", samples=False)
     assert main(["leaderboard", f"m={a}", f"m={b}"]) == 2
-    assert "m: 2 results on charades-timelens; give each run a label of its own" in capsys.readouterr().err
+    assert "m: 2 results on charades-timelens; give each run a name of its own" in capsys.readouterr().err
 
 
 def test_the_package_is_light() -> None:

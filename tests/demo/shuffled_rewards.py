@@ -7,9 +7,8 @@ import random
 import sys
 from typing import Any
 
-from trl import TrlParser
-
 from timelens_plugins.locations import shipped_folder
+from timelens_plugins.recipe import parse
 from timelens_plugins.rewards import REWARDS
 
 honest = REWARDS["temporal_iou"]
@@ -29,4 +28,4 @@ if __name__ == "__main__":
     rlvr = sys.modules["rlvr"] = importlib.util.module_from_spec(spec)  # dataclasses look their module up there
     spec.loader.exec_module(rlvr)
     REWARDS["temporal_iou"] = temporal_iou_reward
-    rlvr.main(*TrlParser(rlvr.SETTINGS).parse_args_and_config())
+    rlvr.main(*parse(rlvr.SETTINGS))

@@ -10,8 +10,9 @@ import pytest
 import timelens_plugins.demo.story as story
 from timelens_plugins.demo import DemoSettings
 from timelens_plugins.demo.story import Demo
-from timelens_plugins.demo.table import READING, latest_samples
+from timelens_plugins.demo.table import READING
 from timelens_plugins.metrics import paired_difference
+from timelens_plugins.results import load_run
 
 STEPS = 150
 
@@ -30,14 +31,14 @@ def weights(folder: Path) -> bytes:
     return (folder / "model.safetensors").read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_no_learning_rate_no_change(demo: Demo) -> None:
     target = demo.output / "rate_0"
     demo.reinforce(target, "--learning_rate", 0, "--max_steps", 2)
     assert weights(target) == weights(demo.sft)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_shuffled_rewards_remove_the_gain(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
     flags = ("--difficulty", "none", "--min_steps", 10 * STEPS)  # no stop: both take all steps
     demo.reinforce(demo.output / "honest", *flags)
@@ -52,7 +53,8 @@ def test_shuffled_rewards_remove_the_gain(demo: Demo, monkeypatch: pytest.Monkey
     monkeypatch.undo()
     for name in ("honest", "shuffled"):
         demo.evaluate(demo.output / name, name)
-    start, honest, mixed = (latest_samples(demo.results(name)) for name in ("sft", "honest", "shuffled"))
+    runs = [load_run(demo.results(name), name) for name in ("sft", "honest", "shuffled")]
+    start, honest, mixed = ([case.moment for case in run.cases] for run in runs)
     gain, none = paired_difference(honest, start, READING), paired_difference(mixed, start, READING)
     apart = paired_difference(honest, mixed, READING)
     print(f"gain {gain.miou:+.3f} {gain.intervals['mIoU']}, shuffled {none.miou:+.3f} {none.intervals['mIoU']}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from report_runs import make_run, until
 
-from timelens_plugins.report import Run
+from timelens_plugins.results import Run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -23,20 +21,6 @@ TIMEOUT = 20_000  # milliseconds that the browser may take for a step on a busy 
 def runs() -> list[Run]:
     """Two runs over the same 60 moments of two subsets, the second better than the first."""
     return [make_run("SFT", seed=1, noise=4.0, failures=0.1), make_run("RLVR", seed=2, noise=1.5, failures=0.03)]
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Chromium without a window: TIMELENS_CHROMIUM, or ``chromium`` on the path."""
-    program = os.environ.get("TIMELENS_CHROMIUM") or shutil.which("chromium")
-    if program is None:
-        pytest.skip("no Chromium: apt-get install chromium, or set TIMELENS_CHROMIUM")
-    playwright = pytest.importorskip("playwright.sync_api", reason="no Chromium: pip install playwright")
-    with playwright.sync_playwright() as driver:
-        options = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-        browser = driver.chromium.launch(executable_path=program, args=options)
-        yield browser
-        browser.close()
 
 
 Opener = Callable[..., "Page"]

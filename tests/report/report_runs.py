@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from timelens_plugins.metrics import Sample
-from timelens_plugins.report import Run
+from timelens_plugins.results import Run
 from timelens_plugins.spans import Span
 
 

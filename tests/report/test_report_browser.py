@@ -15,7 +15,8 @@ import pytest
 from report_runs import make_run, make_samples, until
 
 from timelens_plugins.metrics import Sample, evaluate, paired_difference
-from timelens_plugins.report import Case, Run, load_runs, write_report
+from timelens_plugins.report import write_report
+from timelens_plugins.results import Case, Run, load_runs
 from timelens_plugins.spans import Span
 from timelens_plugins.synthetic.mp4 import write_mp4
 
@@ -227,17 +228,19 @@ def test_a_bar_of_several_answers_lists_moments_with_one_there(open_report: Open
     half, none, miss = (
         Sample("v", "q", target, span, "parsed" if span else "unparsed") for span in (Span(0, 9), None, Span(21, 22))
     )
-    answers = [(half, none, miss), (none, none, none), (half, half, miss)]
+    answers = [(half, dataclasses.replace(none, failure="swapped"), miss), (none, none, none), (half, half, miss)]
     cases = [
         Case(tuple(dataclasses.replace(s, video=f"v{i}", query=f"q{i}") for s in of_moment))
         for i, of_moment in enumerate(answers)
     ]
     page = open_report(written([Run("k", tuple(cases))], tmp_path))
     row = page.locator('#results tr[data-reading="exact"]').first
-    counts = {key: row.locator(f'[data-count="{key}"]').inner_text() for key in ("unparsed", "answers", "n")}
-    assert counts == {"unparsed": "4", "answers": "9", "n": "3"}
+    names = ("unparsed", "swapped", "answers", "n")
+    counts = {key: row.locator(f'[data-count="{key}"]').inner_text() for key in names}
+    assert counts == {"unparsed": "4", "swapped": "1", "answers": "9", "n": "3"}
     assert [text.split() for text in page.locator("#results thead .minor").all_inner_texts()] == [
         ["No", "span", "answers"],
+        ["Swapped", "of", "these"],
         ["Missing", "answers"],
         ["Answers", "given"],
         ["Moments"],
@@ -391,6 +394,25 @@ def test_policy_lets_nothing_out(open_report: Opener, runs: list[Run], tmp_path:
     assert page.evaluate(refused, "video") == "media-src"
 
 
+def test_events_that_are_not_in_the_video_have_a_table_of_their_own(open_report: Opener, tmp_path: Path) -> None:
+    absent = [
+        Sample(f"clip{i}", "a cat flies", (), predicted, status, "charades", 30.0, failure=failure)
+        for i, (predicted, status, failure) in enumerate(
+            [(None, "unparsed", "denied"), (None, "unparsed", "denied"), (Span(2, 5), "parsed", "")]
+        )
+    ]
+    plain, run = make_run("plain", 6), Run.from_samples("rejects", [*make_samples(6), *absent])
+    page = open_report(written([plain, run], tmp_path))
+    [row] = page.locator("#rejections tbody tr").all()
+    assert row.locator("th").inner_text() == "rejects"
+    assert [cell.inner_text() for cell in row.locator("td").all()[:2]] == ["charades", "3"]
+    assert row.locator("td b").all_inner_texts() == ["66.7", "33.3", "0.0"]
+    assert row.locator("td small").all_inner_texts() == ["2 of 3", "1 of 3", "0 of 3"]
+    figures = [page.locator(f'#results tr[data-run="{i}"] [data-metric="mIoU"] b').first.inner_text() for i in (0, 1)]
+    assert figures[0] == figures[1], "mIoU is of the other moments alone"
+    assert shown(page) == 6
+
+
 def test_empty_run(open_report: Opener, tmp_path: Path) -> None:
     (tmp_path / "samples.jsonl").write_text("")
     page = open_report(written(load_runs([tmp_path / "samples.jsonl"]), tmp_path))
@@ -414,9 +436,10 @@ def test_run_of_which_no_answer_could_be_parsed(open_report: Opener, tmp_path: P
 
 
 def test_several_targets_answers_windows_and_no_duration(open_report: Opener, tmp_path: Path) -> None:
-    one = Sample("v", "several", (Span(0, 4), Span(10, 14)), Span(9, 12), "parsed", "", None, "a")
+    targets = Span(0, 4), Span(10, 14)
+    one = Sample("v", "several", targets, Span(9, 12), "parsed", "", None, "a", window=(30.0, 60.0))
     other = dataclasses.replace(one, predicted=None, status="unparsed", answer="b")
-    page = open_report(written([Run("k", (Case((one, other, one), window=(30.0, 60.0)),))], tmp_path))
+    page = open_report(written([Run("k", (Case((one, other, one)),))], tmp_path))
     assert page.locator(".span.truth").count() == 2
     assert page.locator(".span.predicted").count() == 2
     assert "duration unknown" in page.locator(".meta").inner_text()
@@ -474,3 +497,18 @@ def test_ten_thousand_moments_open_in_time(open_report: Opener, tmp_path: Path) 
     page.locator("#filter-q").fill("number 9999")
     until(page, "document.querySelectorAll('.sample').length === 1")
     assert time.perf_counter() - begin < OPEN_SECONDS
+
+
+def test_runs_on_the_benchmark_stand_among_the_published_results(open_report: Opener, tmp_path: Path) -> None:
+    row = {"video": "v", "query": "q", "span": [[0, 10]], "pred": [0, 6], "status": "parsed", "duration": 20}
+    file = tmp_path / "m" / "20260101_000000_samples_timelens_bench_charades.jsonl"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"doc_id": 0, "filtered_resps": "0 - 6 s", "mIoU": row}) + "\n")
+    page = open_report(written(load_runs([file], ["<b>mine</b>"]), tmp_path))
+    board = page.locator("#leaderboard")
+    assert board.locator("summary").all_inner_texts() == ["Charades-TimeLens: 3363 annotations, 1313 videos"]
+    [mine] = board.locator("tr[data-run]").all()
+    cells = mine.locator("td").all_inner_texts()
+    assert cells[1:6] == ["<b>mine</b>", "100.0", "100.0", "0.0", "60.0"]
+    assert board.locator("tbody").nth(0).locator("tr").count() == 19  # a heading and the paper's 18 models
+    assert "settings not recorded, 1 of 3363 annotations" in board.inner_text()

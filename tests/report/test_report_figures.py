@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from report_runs import make_run, make_samples
 
 from timelens_plugins.metrics import READINGS, average, chance_levels, evaluate, paired_difference, reading_iou
-from timelens_plugins.report import Case, Run
 from timelens_plugins.report.figures import bin_edges, by_facet, differences, headline, overlaps
 from timelens_plugins.report.payload import nearest_target, payload, strip_order
-from timelens_plugins.report.scoring import difference, scores
 from timelens_plugins.report.strips import Strips
 from timelens_plugins.report.table import tabulate
+from timelens_plugins.results import Case, Run
+from timelens_plugins.results.scoring import difference, score_cases
 from timelens_plugins.spans import Span
 
 NO_STRIPS = Strips({}, 0, ())
@@ -134,7 +134,7 @@ def test_several_answers_count_as_their_mean(answers: int, seed: int) -> None:
     columns = [make_samples(12, seed=seed + k) for k in range(answers)]
     cases = [Case(samples) for samples in zip(*columns, strict=True)]
     for reading in READINGS:
-        found = scores(cases, reading)
+        found = score_cases(cases, reading)
         assert found is not None
         each = [evaluate(column, reading) for column in columns]
         assert found.miou == pytest.approx(np.mean([one.miou for one in each]))
@@ -163,7 +163,7 @@ def test_answers_without_a_span_are_counted_beside_all_answers() -> None:
 def test_the_same_answer_several_times_is_as_good_as_once(runs: list[Run]) -> None:
     for reading in READINGS:
         thrice = [Case(case.samples * 3) for case in runs[0].cases]
-        once, found = scores(runs[0].cases, reading), scores(thrice, reading)
+        once, found = score_cases(runs[0].cases, reading), score_cases(thrice, reading)
         assert once is not None
         assert found is not None
         assert found.miou == pytest.approx(once.miou)

@@ -10,9 +10,9 @@ import pytest
 from report_runs import make_samples
 
 from timelens_plugins.cli import main
-from timelens_plugins.metrics import Sample, load_results, reading_iou
-from timelens_plugins.report import Run, load_run, load_runs
-from timelens_plugins.report.scoring import scores
+from timelens_plugins.metrics import Sample, reading_iou
+from timelens_plugins.results import Run, load_results, load_run, load_runs
+from timelens_plugins.results.scoring import score_cases
 
 DATA = Path(__file__).parents[1] / "data"
 RESULTS = DATA / "results" / "timelens.json"
@@ -64,8 +64,10 @@ def test_files_that_lmms_eval_wrote_together_are_one_run(tmp_path: Path) -> None
     assert [len(run.cases) for run in runs] == [6, 6]
     subsets = {case.moment.subset for case in runs[0].cases}
     assert subsets == {"timelens_bench_charades", "timelens_bench_activitynet"}
-    named = load_runs(files, ["all"] * 4)
-    assert [(run.name, len(run.cases)) for run in named] == [("all", 12)]
+    named = load_runs([files[0], files[3]], ["all"] * 2)
+    assert [(run.name, len(run.cases)) for run in named] == [("all", 6)]
+    [twice] = load_runs(files, ["all"] * 4)
+    assert (len(twice.cases), len(twice.notes)) == (6, 2)
 
 
 def write_settings(folder: Path, time: str, tasks: str, arguments: object, **config: object) -> None:
@@ -89,8 +91,9 @@ def test_of_a_folder_the_newest_evaluation_counts_where_it_is_complete(tmp_path:
     [note] = run.notes
     assert "not shown: 20260101_000000_samples_a.jsonl, 20260101_000000_samples_b.jsonl" in note
     write_samples(tmp_path / "other" / "20260101_000000_samples_b.jsonl", make_samples(5))
+    assert [(run.name, len(run.cases)) for run in load_runs([tmp_path])] == [("model", 8), ("other", 5)]
     with pytest.raises(ValueError, match="several models"):
-        load_runs([tmp_path])
+        load_runs([tmp_path], ["one name"])
 
 
 def test_parts_of_several_evaluations_are_told_with_their_dates_and_settings(
@@ -171,7 +174,7 @@ def test_real_predictions_score_as_recorded(real_data: Path) -> None:
     path = real_data / "difficulty" / "timer1_train_2k5.json"
     rows = json.loads(path.read_text())
     run = load_run(path, "Time-R1")
-    found = scores(run.cases, "exact")
+    found = score_cases(run.cases, "exact")
     assert found is not None
     assert len(run.cases) == 2500
     assert found.miou == pytest.approx(sum(row["difficulty"] for row in rows) / 2500 / 100)
@@ -183,7 +186,7 @@ def test_unlike_recorded_ious_are_told(tmp_path: Path) -> None:
     row = {"video_path": "a.mp4", "query": "x", "span": [[0, 10]], "pred": [[0, 5]], "iou": 0.9, "duration": 20}
     (tmp_path / "d.jsonl").write_text(json.dumps(row) + "\n")
     run = load_run(tmp_path / "d.jsonl", "d")
-    assert "1 recorded IoUs are not those" in run.notes[0]
+    assert "1 recorded IoUs are not those" in run.remarks[0]
 
 
 def test_annotations_add_durations_and_missing_answers(tmp_path: Path) -> None:
@@ -246,9 +249,10 @@ def test_command_writes_a_page_and_charts(tmp_path: Path, capsys: pytest.Capture
     ("options", "message"),
     [
         (["--frames", "4", "--no-frames"], "exclude each other"),
-        (["--frames", "1"], "2 to 60 frames"),
-        (["--videos", "/no/such/folder"], "takes folders"),
-        (["--training", "/no/such/file.json"], "No such file"),
+        (["--strips", "3", "--no-frames"], "exclude each other"),
+        (["--frame-budget", "2"], "--frame-budget needs --videos"),
+        (["--videos", "/no/such/folder"], "there is no folder of videos"),
+        (["--training", "/no/such/file.json"], "there is no such file or folder"),
     ],
 )
 def test_command_complains_in_one_line(

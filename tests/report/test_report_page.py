@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from timelens_plugins.cli import main
 from timelens_plugins.metrics import Sample
-from timelens_plugins.report import Run, write_report, writing
+from timelens_plugins.report import write_report, writing
 from timelens_plugins.report.page import json_for_script, render_page
+from timelens_plugins.results import Run
 from timelens_plugins.spans import Span
 
 NASTY = [
@@ -133,7 +134,7 @@ def test_page_that_cannot_be_written_is_refused_before_any_work(
         with pytest.raises(OSError, match=message):
             write_report(runs, path, progress=False)
         assert main(["report", "/no/such/results.json", "-o", str(path)]) == 2
-        assert f"timelens report: {path}: " in capsys.readouterr().err
+        assert f"timelens report: --output {path}: " in capsys.readouterr().err
 
 
 def test_failure_of_writing_is_told_of_the_page(

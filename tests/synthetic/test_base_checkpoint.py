@@ -9,13 +9,13 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from timelens_plugins.answers import GROUNDING_PROMPT, parse_spans
+from timelens_plugins.encodings import load_processor
 from timelens_plugins.locations import shipped_folder
 from timelens_plugins.metrics import chance_levels
 from timelens_plugins.spans import pairwise_iou, temporal_iou
 from timelens_plugins.synthetic.grounder import BASE_CHECKPOINT
 from timelens_plugins.synthetic.lessons import Lesson, LessonWriter
 from timelens_plugins.synthetic.world import Event, Scene, make_scene
-from timelens_plugins.timestamps import load_processor
 
 
 def answers(model: torch.nn.Module, writer: LessonWriter, pairs: list[tuple[Scene, Event]], form: str) -> list[str]:

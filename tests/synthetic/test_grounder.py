@@ -9,13 +9,13 @@ from transformers import Qwen3VLProcessor
 from transformers.video_utils import VideoMetadata
 
 from timelens_plugins.answers import GROUNDING_PROMPT, format_answer
+from timelens_plugins.encodings import load_processor
 from timelens_plugins.spans import Span
 from timelens_plugins.synthetic.grounder import build_grounder, build_grounder_processor, build_grounder_tokenizer
 from timelens_plugins.synthetic.lessons import IGNORED, LessonWriter, flash_scene, frame_times
 from timelens_plugins.synthetic.mp4 import write_mp4
 from timelens_plugins.synthetic.shapes import COLORS, SHAPES
 from timelens_plugins.synthetic.world import ACTIONS, make_scene, render
-from timelens_plugins.timestamps import load_processor
 from timelens_plugins.video import sample_frames
 
 

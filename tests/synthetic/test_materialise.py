@@ -63,6 +63,34 @@ def test_unknown_names_are_refused(name: str, told: str, tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
+def test_every_process_of_a_group_makes_a_whole_checkpoint(tmp_path: Path) -> None:
+    """The second of two makes one while the first waits for it: as under load, where any process may be done first."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, torch\n"
+        "from transformers import AutoModelForImageTextToText\n"
+        "from timelens_plugins.synthetic.materialise import materialise\n"
+        "torch.distributed.init_process_group('gloo')\n"
+        "for turn in (1, 0):\n"
+        "    if torch.distributed.get_rank() == turn:\n"
+        "        made = materialise(f'synthetic:qwen3_vl,seed={turn}', sys.argv[1])\n"
+        "        AutoModelForImageTextToText.from_pretrained(made)\n"
+        "    torch.distributed.barrier()\n"
+        "torch.distributed.destroy_process_group()\n"
+    )
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    done = subprocess.run(
+        [*launch, str(tmp_path / "made")],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, other = ({f.name for f in (tmp_path / "made" / f"qwen3_vl-seed{n}").iterdir()} for n in (0, 1))
+    assert one == other
+
+
 def test_several_processes_of_one_run_get_a_whole_checkpoint(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(

@@ -7,6 +7,9 @@ import importlib.util
 import sys
 from pathlib import Path
 
+from timelens_plugins.cli.bounds import Whole
+from timelens_plugins.locations import how_to_install
+
 __all__ = ["add_arguments", "run"]
 
 
@@ -17,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--quick", dest="size", action="store_const", const="quick", help="all stages, too short to learn"
     )
     size.add_argument("--full", dest="size", action="store_const", const="full", help="more moments, longer training")
-    parser.add_argument("--seed", type=int, default=0, help="of clips, training and sampling (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=Whole(0), default=0, help="of clips, training and sampling (default: %(default)s)"
+    )
     parser.add_argument(
         "--output",
         type=Path,
@@ -26,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--processes",
-        type=int,
+        type=Whole(),
         help="that training is spread over, on the CPU (default: 2, or 1 on a single processor)",
     )
 
@@ -35,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the demo."""
     missing = [name for name in ("lmms_eval", "trl", "peft", "datasets") if importlib.util.find_spec(name) is None]
     if missing:
-        raise ValueError(f"{', '.join(missing)} is not installed: pip install 'timelens-plugins[eval,train]'")
+        raise ValueError(f"{', '.join(missing)} is not installed: {how_to_install('eval,train')}")
     from timelens_plugins.demo import SIZES, run_demo
     from timelens_plugins.demo.command import CommandError
 

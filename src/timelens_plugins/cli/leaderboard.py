@@ -6,25 +6,25 @@ import argparse
 import sys
 from pathlib import Path
 
-from timelens_plugins.leaderboard import FORMATS, build_board, load_published, read_runs, render
-
-EPILOG = """\
-RESULTS are folders (searched for results), results.json or samples files of lmms-eval, and result files of TimeLens
-named after their benchmark (charades-timelens.json, …jsonl). LABEL=PATH names a row; paths of one label are one run,
-and a run with all three benchmarks has an average.
-
-A row is ranked only where all annotations of the benchmark were answered under the official protocol. Everything else
-stands apart, with the reason. Scores are computed from the samples where lmms-eval logged them (--log_samples),
-otherwise taken from results.json. See docs/leaderboard.md.
-"""
+from timelens_plugins.atomic import write_whole
+from timelens_plugins.cli.inputs import EPILOG, add_inputs, names_and_paths
+from timelens_plugins.leaderboard import FORMATS, build_board, load_published, read_entries, render
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``timelens leaderboard``."""
-    parser.epilog = EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("results", nargs="*", metavar="[LABEL=]RESULTS", help="without any, the published rows alone")
+    parser.epilog = f"""{EPILOG}
+  Result files of TimeLens are recognised by the name of their benchmark (charades-timelens.json, …jsonl). Every
+  evaluation in a folder is a row; a run with all three benchmarks has an average.
+
+ranking:
+  A row is ranked only where all annotations of the benchmark were answered under the official protocol. Everything else
+  stands apart, with the reason. Scores are computed from the samples where lmms-eval logged them, otherwise taken from
+  results.json. See docs/leaderboard.md.
+"""
+    add_inputs(parser, nargs="*")
     parser.add_argument("--format", choices=list(FORMATS), default="table", help="default: table")
+    parser.add_argument("--sets", action="store_true", help="also what was published on benchmarks of sets of spans")
     parser.add_argument("--original", action="store_true", help="also what was published on the original annotations")
     parser.add_argument(
         "--benchmark",
@@ -41,30 +41,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read the results, print the board."""
+    of_results = ("name", "annotations", "reparse", "benchmark", "assume_protocol")
+    if not args.results and (idle := [name for name in of_results if getattr(args, name)]):
+        raise ValueError(f"--{idle[0].replace('_', '-')}: without effect without RESULTS")
     published = load_published()
-    runs = read_runs(
-        [_labelled(given) for given in args.results],
+    names, paths = names_and_paths(args)
+    read = read_entries(
+        paths,
         published,
+        names,
+        annotations=args.annotations,
+        reparse=args.reparse,
         benchmark=args.benchmark,
         assume_protocol=args.assume_protocol,
     )
-    if args.results and not runs.entries:
-        raise ValueError(f"no results on TimeLens-Bench, only {', '.join(runs.passed_over)}")
-    board = render(build_board(published, runs.entries, original=args.original), args.format)
+    if paths and not read.entries:
+        raise ValueError(f"no results on TimeLens-Bench; passed over: {'; '.join(read.passed_over)}")
+    if args.benchmark is not None and all(entry.benchmark != args.benchmark for entry in read.entries):
+        raise ValueError(f"--benchmark {args.benchmark}: without effect, as every file says which benchmark is its own")
+    board = render(build_board(published, read.entries, original=args.original, sets=args.sets), args.format)
     if args.output is None:
         print(board)
     else:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(board + "\n", encoding="utf-8")
-    for task in runs.passed_over:
-        print(f"timelens leaderboard: passed over, another benchmark: {task}", file=sys.stderr)
+        write_whole(args.output, board.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
+    for said in read.passed_over:
+        print(f"timelens leaderboard: passed over, {said}", file=sys.stderr)
     return 0
-
-
-def _labelled(given: str) -> tuple[str, Path]:
-    label, found, path = given.partition("=")
-    if not found or Path(given).exists():
-        return "", Path(given)
-    if not label or not path:
-        raise ValueError(f"{given!r}: expected LABEL=PATH")
-    return label, Path(path)

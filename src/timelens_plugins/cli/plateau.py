@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+from dataclasses import asdict
 from pathlib import Path
 
-_RECORDED = ("patience", "min_steps", "confidence", "reward_key", "spread_key")
-"""Options that the callback records by the same names."""
+from timelens_plugins.atomic import write_whole
+from timelens_plugins.cli.bounds import POSITIVE, Real, Whole
+
+_SETTINGS = ("patience", "min_steps", "confidence", "reward_key", "spread_key")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,15 +21,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "path", type=Path, metavar="RUN", help="trainer_state.json, a checkpoint, or a run's output folder"
     )
     parser.add_argument(
-        "--patience", type=int, metavar="SAMPLES", help="default: as recorded, or from the run's length"
+        "--patience", type=Whole(), metavar="SAMPLES", help="default: as recorded, or from the run's length"
     )
-    parser.add_argument("--min-steps", type=int, metavar="STEPS", help="no stop before (default: as recorded, or 50)")
-    parser.add_argument("--confidence", type=float, help="of the slopes' limits (default: as recorded, or 0.995)")
+    parser.add_argument(
+        "--min-steps", type=Whole(0), metavar="STEPS", help="no stop before (default: as recorded, or 50)"
+    )
+    parser.add_argument(
+        "--confidence",
+        type=Real(0.5, 1.0, above=True, below=True),
+        help="of the slopes' limits (default: as recorded, or 0.995)",
+    )
     parser.add_argument(
         "--samples-per-step",
-        type=float,
+        type=POSITIVE,
         metavar="N",
-        help="prompts drawn each optimizer step; needed for runs that were trained without the callback",
+        help="prompts drawn each optimizer step (default: as logged, or as this package's trainer saved it)",
     )
     parser.add_argument("--reward-key", help="name of the mean reward in the log (default: as recorded, or reward)")
     parser.add_argument(
@@ -38,32 +48,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Replay, print, draw; 0 whether or not there is a plateau."""
-    from timelens_plugins.plateau import PlateauSettings, read_reward_log, suggested_patience
-    from timelens_plugins.plateau.history import REWARD_KEY, read_trainer_state, recorded_settings
+    from timelens_plugins.plateau.history import replay_run, saved_states
 
-    _, state = read_trainer_state(args.path)
-    recorded = recorded_settings(state)
-    values = {name: recorded[name] for name in _RECORDED if name in recorded} | {
-        name: value for name in _RECORDED if (value := getattr(args, name)) is not None
-    }
-    reward_key, spread_key = values.pop("reward_key", REWARD_KEY), values.pop("spread_key", None)
-    log, state = read_reward_log(
-        args.path, reward_key=reward_key, spread_key=spread_key, samples_per_step=args.samples_per_step
-    )
-    if "patience" not in values:
-        planned = max(float(state.get("max_steps") or 0), log.steps[-1])
-        values["patience"] = suggested_patience(planned * log.samples[-1] / log.steps[-1])
-    settings = PlateauSettings(**values)
-    decision = log.replay(settings)
+    given = {name: getattr(args, name) for name in _SETTINGS}
+    replay = replay_run(args.path, samples_per_step=args.samples_per_step, **given)
+    log, settings, decision = replay.log, replay.settings, replay.decision
     print(
         f"{len(log.steps)} logged steps up to step {log.steps[-1]} ({log.samples[-1]:g} samples), reward: "
-        f"{reward_key}, spread: {log.spread_key or 'not logged'}; patience {settings.patience} samples, min_steps "
-        f"{settings.min_steps}, confidence {settings.confidence}"
+        f"{replay.reward_key}, spread: {log.spread_key or 'not logged'}; patience {settings.patience} samples, "
+        f"min_steps {settings.min_steps}, confidence {settings.confidence}"
     )
+    if unknown := sum(map(math.isnan, log.rewards)):
+        print(f"{unknown} of these steps have no finite {replay.reward_key} and count for nothing but their samples")
     print("no plateau: the run would have gone on" if decision is None else f"stop: {decision.summary()}")
+    if decision is not None:
+        saved = (file.parent for step, file in saved_states(args.path) if step >= decision.start_step)
+        if (nearest := next(saved, None)) is not None:
+            print(f"nearest saved checkpoint from where it began: {nearest}")
     if args.json is not None:
-        content = {"settings": values, "decision": decision and decision.to_dict()}
-        args.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        used = asdict(settings) | {"reward_key": replay.reward_key, "spread_key": log.spread_key}
+        content = {"settings": used, "decision": decision and decision.to_dict()}
+        write_whole(args.json, json.dumps(content, indent=2) + "\n")
     if args.plot is not None:
         from timelens_plugins.plateau.plot import plot_rewards
 

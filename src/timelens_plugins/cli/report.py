@@ -5,39 +5,20 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
-EPILOG = """\
-Files that lmms-eval wrote at the same time are one run, as are files given the same --name; every other file is a run
-of its own. Of a folder, the newest samples of each task are one run; what is passed over or put together is said. With
-several runs the report compares them on the moments they share. docs/report.md says what each panel shows.
-"""
+from timelens_plugins.cli.bounds import POSITIVE, Whole
+from timelens_plugins.cli.inputs import EPILOG, add_inputs, names_and_paths, text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``timelens report``."""
-    parser.epilog = EPILOG
-    parser.add_argument(
-        "files",
-        nargs="+",
-        type=Path,
-        metavar="SAMPLES",
-        help="samples jsonl of lmms-eval --log_samples or a folder of them, result file of TimeLens, difficulty file",
-    )
+    parser.epilog = f"""{EPILOG}
+With several runs the report compares them on the moments they share. docs/report.md says what each panel shows.
+"""
+    add_inputs(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.html", help="the file to write")
-    parser.add_argument("--name", nargs="+", default=[], metavar="NAME", help="names of the runs, one for each SAMPLES")
-    parser.add_argument("--title", help="of the page (default: the names of the runs)")
-    parser.add_argument(
-        "--annotations",
-        nargs="+",
-        type=Path,
-        default=[],
-        metavar="FILE",
-        help="annotations the results were made from, one file for all or one for each: unanswered moments then count "
-        "as missing, and durations become known",
-    )
-    parser.add_argument(
-        "--reparse", action="store_true", help="read predictions from the answers, instead of taking the stored ones"
-    )
+    parser.add_argument("--title", type=text, help="of the page (default: the names of the runs)")
     parser.add_argument(
         "--videos",
         nargs="+",
@@ -54,36 +35,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="trainer_state.json, or folders of training runs, for their curves",
     )
-    parser.add_argument("--frames", type=int, metavar="N", help="frames of a film strip (default: as many as fit)")
-    parser.add_argument("--no-frames", action="store_true", help="embed no frames; clips can still be played")
     parser.add_argument(
-        "--strips", type=int, default=150, metavar="N", help="clips with a film strip at most (default: %(default)s)"
+        "--frames", type=Whole(2, 60), metavar="N", help="frames of a film strip (default: as many as fit)"
     )
+    parser.add_argument("--no-frames", action="store_true", help="embed no frames; clips can still be played")
+    parser.add_argument("--strips", type=Whole(0), metavar="N", help="clips with a film strip at most (default: 150)")
     parser.add_argument(
         "--frame-budget",
-        type=float,
-        default=8.0,
+        type=POSITIVE,
         metavar="MB",
-        help="size of all strips at most (default: %(default)s)",
+        help="size of all strips at most (default: 8)",
     )
     parser.add_argument("--charts", type=Path, metavar="DIR", help="write the charts there, too, as PNG and SVG")
 
 
+def _check_options(args: argparse.Namespace) -> None:
+    """Refuse what would have no effect."""
+    of_frames = [name for name in ("frames", "strips", "frame_budget") if getattr(args, name) is not None]
+    if args.no_frames and of_frames:
+        raise ValueError(f"--{of_frames[0].replace('_', '-')} and --no-frames exclude each other")
+    if of_frames and not args.videos:
+        raise ValueError(f"--{of_frames[0].replace('_', '-')} needs --videos: frames are taken from them")
+
+
 def run(args: argparse.Namespace) -> int:
     """Read, write, say where."""
-    from timelens_plugins.report import StripBudget, load_runs, write_report
+    from timelens_plugins.report import StripBudget, write_report
     from timelens_plugins.report.writing import check_output
+    from timelens_plugins.results import load_runs
 
     check_output(args.output)
-    if args.no_frames and args.frames is not None:
-        raise ValueError("--frames and --no-frames exclude each other")
-    runs = load_runs(args.files, args.name, annotations=args.annotations, reparse=args.reparse)
-    budget = StripBudget(0 if args.no_frames else args.strips, args.frames, args.frame_budget)
+    _check_options(args)
+    names, paths = names_and_paths(args)
+    runs = load_runs(paths, names, annotations=args.annotations, reparse=args.reparse)
+    given: dict[str, Any] = {
+        "clips": 0 if args.no_frames else args.strips,
+        "frames": args.frames,
+        "megabytes": args.frame_budget,
+    }
+    budget = StripBudget(**{name: value for name, value in given.items() if value is not None})
     output = write_report(
         runs, args.output, videos=args.videos, training=args.training, strips=budget, title=args.title
     )
     for run in runs:
-        for kind, said in (("warning", run.warnings), ("note", run.notes)):
+        for kind, said in (("warning", run.warnings), ("note", run.remarks)):
             for sentence in said:
                 print(f"timelens report: {kind}: {sentence}", file=sys.stderr)
     moments = ", ".join(f"{run.name}: {len(run.cases)} moments" for run in runs)

@@ -4,168 +4,159 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from timelens_plugins.atomic import write_whole
+from timelens_plugins.cli.inputs import EPILOG, add_inputs, names_and_paths
 from timelens_plugins.metrics import (
     READINGS,
     THRESHOLDS,
-    Disagreement,
-    Joined,
-    Sample,
+    Reading,
+    Rejections,
     Scores,
     average,
-    evaluate,
-    join_annotations,
-    load_results,
+    count_rejections,
     video_name,
 )
+from timelens_plugins.results import Case, ResultFile, Run, load_runs, score_cases
+from timelens_plugins.results.result_file import samples_of
 
 SHOWN = 5  # examples of a kind that are printed; --json has all of them
 
-EPILOG = """\
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``timelens score``."""
+    parser.epilog = f"""{EPILOG}
 readings:
   official  predictions rounded to whole seconds before the IoU, exact duplicates (video, query, span) once
   exact     nothing rounded, every annotation counts
 Under both, an answer without a span and an annotation without an answer have IoU 0, the first span of an answer counts,
 and the best of several annotated spans. Figures are percentages; the interval is that of the mIoU at 95 %, clustered by
-video. The average gives every subset the same weight.
+video. The average gives every subset the same weight. Several answers to a moment count with their mean.
+Annotations without a span, of events that are not in the video, have a table of their own: how many answers say so,
+how many give a span all the same, and how many reject an event that is there.
 """
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``timelens score``."""
-    parser.epilog = EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument(
-        "files",
-        nargs="+",
-        type=Path,
-        metavar="FILE",
-        help="result file: TimeLens json or jsonl, or a samples jsonl of lmms-eval --log_samples",
-    )
-    parser.add_argument(
-        "--annotations",
-        nargs="+",
-        type=Path,
-        default=[],
-        metavar="FILE",
-        help="annotations the results were made from, one file for all results or one for each, in order; every "
-        "annotation without a result then counts as missing",
-    )
+    add_inputs(parser)
     parser.add_argument(
         "--reading", choices=[*READINGS, "both"], default="both", help="which reading of the protocol (default: both)"
-    )
-    parser.add_argument(
-        "--reparse",
-        action="store_true",
-        help="read predictions from the answers with this package's parser, instead of taking the stored ones",
     )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all figures, as fractions of 1, to this file")
 
 
 def run(args: argparse.Namespace) -> int:
     """Score the files, print the table, write the JSON."""
-    annotations: list[Path] = args.annotations
-    if len(annotations) not in (0, 1, len(args.files)):
-        raise ValueError(
-            f"--annotations takes one file, or as many as there are result files ({len(args.files)}), "
-            f"got {len(annotations)}"
-        )
-    if len(annotations) == 1:
-        annotations = annotations * len(args.files)
-    inputs = [_read(file, annotations[i] if annotations else None, args.reparse) for i, file in enumerate(args.files)]
-    readings = READINGS if args.reading == "both" else (args.reading,)
-    parts = _parts(inputs)
-    rows = [(name, [evaluate(samples, reading) for reading in readings]) for name, samples in parts]
-    shared = _share_videos([samples for _, samples in parts])
-    if len(rows) > 1 and not shared:
-        rows.append(("average", [average([row[1][i] for row in rows]) for i in range(len(readings))]))
-    print(_table(rows))
+    names, paths = names_and_paths(args)
+    runs = load_runs(paths, names, annotations=args.annotations, reparse=args.reparse)
+    readings: tuple[Reading, ...] = READINGS if args.reading == "both" else (args.reading,)
+    rows, shared = _rows(runs, readings)
+    rejections = _rejections(runs)
+    if rows:
+        print(_table(rows))
+    if rejections:
+        print(("\n" if rows else "") + _aligned(_rejection_lines(rejections), named=1))
     if shared:
         print(
-            "\nNo average: the rows share videos, so they are runs on the same data and not subsets of one benchmark."
+            "\nNo average over all: the rows share videos, so they are runs on the same data and not subsets of one "
+            "benchmark."
         )
-    for scored in inputs:
-        for note in _notes(scored):
-            print(f"\n{scored.file}: {note}")
+    for run in runs:
+        for said in (*run.warnings, *run.notes):
+            print(f"\n{said}")
+        for file in run.parts:
+            for remark in file.remarks():
+                more = f"\n  … and {remark.count - SHOWN} more (--json lists all)" if remark.count > SHOWN else ""
+                print(f"\n{file.path}: {remark.text}" + "".join(f"\n  {e}" for e in remark.examples[:SHOWN]) + more)
     if args.json is not None:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(_as_json(rows, inputs), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        files = [file for run in runs for file in run.parts]
+        text = json.dumps(_as_json(rows, rejections, files), indent=2, ensure_ascii=False)
+        # Half a character, which JSON can hold and UTF-8 cannot, becomes JSON's own escape of it.
+        write_whole(args.json, text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
     return 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Input:
-    """One result file, joined with its annotations if there are any."""
-
-    file: Path
-    format: str
-    samples: Sequence[Sample]
-    disagreements: Sequence[Disagreement]
-    read_from_answer: int
-    videos_left_out: int
-    reparse: bool
-    annotations: Path | None = None
-    repeated: int = 0
-    loaded: str = ""
+Rows = list[tuple[str, list[Scores]]]
 
 
-def _read(file: Path, annotations: Path | None, reparse: bool) -> _Input:
-    results = load_results(file, reparse=reparse)
-    common = (results.disagreements, results.read_from_answer, results.videos_left_out, reparse)
-    if annotations is None:
-        return _Input(file, results.format, results.samples, *common)
-    try:
-        joined, summary = _join(annotations, results.samples)
-    except ValueError as error:
-        raise ValueError(f"{file}, with annotations {annotations}: {error}") from None
-    return _Input(file, results.format, joined.samples, *common, annotations, joined.repeated, summary)
+def _rows(runs: Sequence[Run], readings: Sequence[Reading]) -> tuple[Rows, bool]:
+    """Name and scores of every subset of every run, averages, and whether rows of different runs share videos.
+
+    Subsets of one run are averaged where they share no videos; and all rows, where none of them do.
+    """
+    rows: Rows = []
+    everything: list[Sequence[Case]] = []
+    for run in runs:
+        given = _subsets(run)
+        prefix = _prefix(run, runs, given)
+        found = ((name, [case for case in cases if case.moment.target]) for name, cases in given.items())
+        parts = {name: cases for name, cases in found if cases}
+        scored = [(name, [score_cases(cases, reading) for reading in readings]) for name, cases in parts.items()]
+        rows += [(prefix + name, by_reading) for name, by_reading in scored]
+        if len(runs) > 1 and len(scored) > 1 and not _share_videos(list(parts.values())):
+            rows.append((f"{prefix}average", _average(scored)))
+        everything += parts.values()
+    shared = _share_videos(everything)
+    if len(everything) > 1 and not shared:
+        rows.append(("average", _average([row for row in rows if not row[0].endswith(":average")])))
+    return rows, shared
 
 
-def _join(annotations: Path, results: Sequence[Sample]) -> tuple[Joined, str]:
-    from timelens_plugins.moments import load_moments
-
-    loaded = load_moments(annotations)
-    expected = [
-        Sample(m.video_id, m.query, m.spans, None, "missing", subset=m.source, duration=m.duration) for m in loaded
-    ]
-    return join_annotations(expected, results), loaded.report.summary()
+def _prefix(run: Run, runs: Sequence[Run], subsets: Mapping[str, object]) -> str:
+    return f"{run.name}:" if len(runs) > 1 and list(subsets) != [run.name] else ""
 
 
-def _parts(inputs: Sequence[_Input]) -> list[tuple[str, list[Sample]]]:
-    """Name and samples of every file and subset."""
-    files = _short_names([scored.file for scored in inputs])
-    parts: list[tuple[str, list[Sample]]] = []
-    for name, scored in zip(files, inputs, strict=True):
-        subsets: dict[str, list[Sample]] = {}
-        for sample in scored.samples:
-            subsets.setdefault(sample.subset, []).append(sample)
-        alone = len(subsets) == 1
-        parts += [(name if alone else f"{name}:{subset or '-'}", samples) for subset, samples in subsets.items()]
-    return parts
+def _rejections(runs: Sequence[Run]) -> dict[str, Rejections]:
+    """Of every subset in which an event is not in the video, by the name of its row."""
+    found = {
+        _prefix(run, runs, subsets) + name: count_rejections(samples_of(cases))
+        for run in runs
+        for subsets in [_subsets(run)]
+        for name, cases in subsets.items()
+    }
+    return {name: counts for name, counts in found.items() if counts is not None}
 
 
-def _short_names(files: Sequence[Path]) -> list[str]:
-    """File names without extension and lmms-eval's date, or as much more of each path as tells the files apart."""
-    names = [file.stem.split("_samples_", 1)[-1] for file in files]
-    depth = 1
-    while len(set(names)) < len(files) and depth <= max(len(file.parts) for file in files):
-        names = ["/".join(file.parts[-depth:]) for file in files]
-        depth += 1
-    return names
+def _subsets(run: Run) -> dict[str, list[Case]]:
+    """The cases of a run by subset, those without a span too; by the run's name, where its file names no subset."""
+    subsets: dict[str, list[Case]] = {}
+    for case in (*run.cases, *run.absent):
+        subsets.setdefault(case.moment.subset, []).append(case)
+    if not subsets:
+        raise ValueError(f"{', '.join(run.files) or run.name}: there are no samples to score")
+    if len(run.parts) == 1 and not run.parts[0].task:
+        if len(subsets) == 1:
+            return {run.name: next(iter(subsets.values()))}
+        return {f"{run.name}:{subset or '-'}": cases for subset, cases in subsets.items()}
+    return {subset or "-": cases for subset, cases in subsets.items()}
 
 
-def _share_videos(parts: Sequence[Sequence[Sample]]) -> bool:
-    videos = [{video_name(sample.video) for sample in part} for part in parts]
+def _average(rows: Sequence[tuple[str, Sequence[Scores]]]) -> list[Scores]:
+    return [average([row[1][i] for row in rows]) for i in range(len(rows[0][1]))]
+
+
+def _share_videos(parts: Sequence[Sequence[Case]]) -> bool:
+    videos = [{video_name(case.moment.video) for case in part} for part in parts]
     return len(set().union(*videos)) < sum(map(len, videos))
 
 
 def _table(rows: Sequence[tuple[str, Sequence[Scores]]]) -> str:
     recalls = [f"R1@{t:g}" for t in THRESHOLDS]
-    lines = [["", "reading", "n", "videos", *recalls, "mIoU", "95 % interval", "unparsed", "missing", "duplicates"]]
+    lines = [
+        [
+            "",
+            "reading",
+            "n",
+            "videos",
+            *recalls,
+            "mIoU",
+            "95 % interval",
+            "unparsed",
+            "missing",
+            "duplicates",
+        ]
+    ]
     for name, readings in rows:
         for i, s in enumerate(readings):
             interval = s.intervals["mIoU"]
@@ -181,10 +172,26 @@ def _table(rows: Sequence[tuple[str, Sequence[Scores]]]) -> str:
                     f"{s.duplicates_dropped} dropped" if s.reading == "official" else "kept",
                 ]
             )
+    return _aligned(lines, named=2)
+
+
+def _rejection_lines(rejections: Mapping[str, Rejections]) -> list[list[str]]:
+    def of(count: int, total: int, rate: float | None) -> str:
+        return "–" if rate is None else f"{count} of {total}, {_percent(rate)}"
+
+    lines = [["not in the video", "annotations", "right rejections", "missed rejections", "wrong rejections"]]
+    for name, r in rejections.items():
+        right, missed = of(r.right, r.absent, r.rates["right"]), of(r.missed, r.absent, r.rates["missed"])
+        lines.append([name, str(r.absent), right, missed, of(r.wrong, r.present, r.rates["wrong"])])
+    return lines
+
+
+def _aligned(lines: Sequence[Sequence[str]], named: int) -> str:
+    """Columns of one width; the first ``named`` ones begin at the left."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if i < 2 else cell.rjust(width)
+            cell.ljust(width) if i < named else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
@@ -195,53 +202,11 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-def _notes(scored: _Input) -> list[str]:
-    """What a reader of the table has to know about one file."""
-    notes = []
-    if scored.loaded:
-        notes.append(f"annotations {scored.loaded}")
-    missing = [s for s in scored.samples if s.status == "missing"]
-    if missing:
-        notes.append(f"annotations without an answer, counted with IoU 0: {len(missing)}" + _some(missing))
-    if scored.repeated:
-        notes.append(f"annotations that share the answer of an earlier duplicate: {scored.repeated}")
-    differing = evaluate(scored.samples, "official").duplicates_differing
-    if differing:
-        notes.append(f"duplicates answered differently (the last answer counts in the official reading): {differing}")
-    if scored.videos_left_out:
-        notes.append(
-            f"videos absent from the evaluation and left out of it: {scored.videos_left_out}"
-            + ("" if scored.annotations else " (with --annotations their annotations count as missing)")
-        )
-    if scored.read_from_answer:
-        notes.append(f"predictions not stored and read from the answer: {scored.read_from_answer}")
-    if scored.disagreements:
-        counts = "what the answer says counts" if scored.reparse else "what is stored counts (--reparse for the answer)"
-        examples = "".join(
-            f"\n  row {d.row}: stored {_pair(d.stored)}, answer {_pair(d.parsed)}: {d.answer!r}"
-            for d in scored.disagreements[:SHOWN]
-        )
-        count = len(scored.disagreements)
-        notes.append(
-            f"stored predictions that are not the first span of the answer: {count}; {counts}{examples}{_more(count)}"
-        )
-    return notes
-
-
-def _pair(span: tuple[float, float] | None) -> str:
-    return "no span" if span is None else f"[{span[0]:g}, {span[1]:g}]"
-
-
-def _some(samples: Sequence[Sample]) -> str:
-    return "".join(f"\n  {sample.describe()}" for sample in samples[:SHOWN]) + _more(len(samples))
-
-
-def _more(count: int) -> str:
-    return f"\n  … and {count - SHOWN} more (--json lists all)" if count > SHOWN else ""
-
-
-def _as_json(rows: Sequence[tuple[str, Sequence[Scores]]], inputs: Sequence[_Input]) -> dict[str, Any]:
-    return {
+def _as_json(
+    rows: Sequence[tuple[str, Sequence[Scores]]], rejections: Mapping[str, Rejections], files: Sequence[ResultFile]
+) -> dict[str, Any]:
+    of_absent = [{"name": name} | asdict(r) | {"rates": r.rates} for name, r in rejections.items()]
+    return ({"rejections": of_absent} if of_absent else {}) | {
         "scores": [
             {"name": name}
             | asdict(s)
@@ -251,7 +216,7 @@ def _as_json(rows: Sequence[tuple[str, Sequence[Scores]]], inputs: Sequence[_Inp
         ],
         "files": [
             {
-                "file": str(scored.file),
+                "file": str(scored.path),
                 "format": scored.format,
                 "annotations": None if scored.annotations is None else str(scored.annotations),
                 "reparse": scored.reparse,
@@ -261,10 +226,10 @@ def _as_json(rows: Sequence[tuple[str, Sequence[Scores]]], inputs: Sequence[_Inp
                 "disagreements": [asdict(d) for d in scored.disagreements],
                 "missing": [
                     {"subset": s.subset, "video": s.video, "query": s.query, "spans": s.target}
-                    for s in scored.samples
+                    for s in samples_of((*scored.cases, *scored.absent))
                     if s.status == "missing"
                 ],
             }
-            for scored in inputs
+            for scored in files
         ],
     }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from timelens_plugins.atomic import write_whole
 
 __all__ = ["Cost", "Stages"]
 
@@ -93,6 +94,4 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    write_whole(path, json.dumps(content, indent=1) + "\n")

@@ -22,7 +22,8 @@ from timelens_plugins.demo.settings import DemoSettings
 from timelens_plugins.demo.stages import Stages
 from timelens_plugins.demo.table import Summary, summarise
 from timelens_plugins.locations import shipped_folder
-from timelens_plugins.report import StripBudget, load_runs, write_report
+from timelens_plugins.report import StripBudget, write_report
+from timelens_plugins.results import load_runs
 from timelens_plugins.synthetic.benchmark import write_benchmark, write_training_set
 from timelens_plugins.synthetic.grounder import BASE_CHECKPOINT
 
@@ -84,12 +85,8 @@ class Demo:
 
     def run(self) -> Summary:
         """All stages in order."""
-        stages, s = self.stages, self.settings
-        stages.run("clips", self.make_clips, self.said)
-        stages.run("evaluate base model", lambda: self.evaluate(BASE_CHECKPOINT, "base"), self.said)
-        stages.run(SFT, lambda: self.fine_tune(self.sft, "--max_steps", s.sft_steps), self.said)
-        stages.run("evaluate SFT", lambda: self.evaluate(self.sft, "sft"), self.said)
-        stages.run("difficulty", lambda: self.estimate(self.difficulty, s.samples), self.said)
+        stages = self.stages
+        self.until_difficulty()
         stages.run(RLVR, lambda: self.reinforce(self.rlvr, "--difficulty_file", self.difficulty), self.said)
         stages.run("evaluate RLVR", lambda: self.evaluate(self.rlvr, "rlvr"), self.said)
         results = {BASE: "base", SFT: "sft", RLVR: "rlvr"}
@@ -98,6 +95,15 @@ class Demo:
         (self.output / "demo.json").write_text(json.dumps(summary.as_json(), indent=1) + "\n", encoding="utf-8")
         stages.run("report", self.report, self.said, product=self.output / "report.html")
         return summary
+
+    def until_difficulty(self) -> None:
+        """The stages before reinforcement learning."""
+        stages, s = self.stages, self.settings
+        stages.run("clips", self.make_clips, self.said)
+        stages.run("evaluate base model", lambda: self.evaluate(BASE_CHECKPOINT, "base"), self.said)
+        stages.run(SFT, lambda: self.fine_tune(self.sft, "--max_steps", s.sft_steps), self.said)
+        stages.run("evaluate SFT", lambda: self.evaluate(self.sft, "sft"), self.said)
+        stages.run("difficulty", lambda: self.estimate(self.difficulty, s.samples), self.said)
 
     def make_clips(self) -> None:
         """The benchmark, and two disjoint training sets."""

@@ -17,10 +17,10 @@ from timelens_plugins.metrics import (
     Scores,
     chance_levels,
     evaluate,
-    load_results,
     paired_difference,
 )
 from timelens_plugins.plateau import Decision, read_reward_log
+from timelens_plugins.results import load_run, load_runs
 
 __all__ = ["READING", "Summary", "latest_samples", "summarise"]
 
@@ -127,7 +127,8 @@ def summarise(results: Mapping[str, Path], costs: Mapping[str, Cost], reinforcem
     Raises:
         ValueError: a folder without samples, or stages about different moments.
     """
-    samples = {name: latest_samples(folder) for name, folder in results.items()}
+    runs = load_runs(list(results.values()), list(results))
+    samples = {run.name: [case.moment for case in run.cases] for run in runs}
     first = next(iter(samples.values()))
     levels = chance_levels([s.target for s in first], [s.duration or 0.0 for s in first], reading=READING)
     before, after = list(samples.values())[-2:]
@@ -146,17 +147,9 @@ def summarise(results: Mapping[str, Path], costs: Mapping[str, Cost], reinforcem
     )
 
 
-def latest_samples(folder: Path) -> list[Sample]:
-    """Samples of all subsets of the last evaluation under a folder of lmms-eval's results.
-
-    Raises:
-        ValueError: there are none.
-    """
-    files = sorted(folder.glob("*/*_samples_*.jsonl"))
-    if not files:
-        raise ValueError(f"{folder} has no samples of lmms-eval: delete the folder and run the demo again")
-    newest = files[-1].name.split("_samples_")[0]
-    return [s for file in files if file.name.startswith(newest) for s in load_results(file).samples]
+def latest_samples(results: Path) -> list[Sample]:
+    """Moments with the answers of the newest evaluation in a folder of lmms-eval's results."""
+    return [case.moment for case in load_run(results, results.name).cases]
 
 
 def _percent(share: float) -> str:

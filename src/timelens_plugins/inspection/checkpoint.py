@@ -9,23 +9,27 @@ from typing import Any, get_args
 import torch
 from transformers import AutoConfig, ProcessorMixin
 
+from timelens_plugins.encodings import InterleavedTimestampsMixin, load_processor
+from timelens_plugins.families.load import load_model
+from timelens_plugins.families.tiny import Family, build_model
 from timelens_plugins.inspection.findings import Finding
 from timelens_plugins.inspection.made_clip import QUERY, made_clip
 from timelens_plugins.inspection.prompt_view import shorten_pads, stand_in_processor
+from timelens_plugins.inspection.sharing import check_sharing
 from timelens_plugins.inspection.vllm_ids import check_vllm, vllm_is_usable
-from timelens_plugins.synthetic.tiny import Family, build_model
-from timelens_plugins.timestamps import InterleavedTimestampsMixin, load_processor
 from timelens_plugins.video import VideoClip
 
 __all__ = ["check_checkpoint", "check_model", "check_processor", "check_stand_ins"]
 
 
 def check_stand_ins() -> Iterator[Finding]:
-    """Without a checkpoint: this package against the installed transformers, on small stand-ins of both families."""
+    """Without a checkpoint: this package against the installed transformers, on small stand-ins of all families."""
     for family in get_args(Family):
         processor = stand_in_processor(family)
         yield from check_processor(processor, f"stand-in {family}")
-        yield from check_model(processor, build_model(family, processor.tokenizer), f"stand-in {family}")
+        model = build_model(family, processor.tokenizer)
+        yield from check_model(processor, model, f"stand-in {family}")
+        yield from check_sharing(processor.tokenizer, model, _changed(processor, model), f"stand-in {family}")
 
 
 def check_checkpoint(path: str, forward: bool = True) -> Iterator[Finding]:
@@ -41,21 +45,18 @@ def check_checkpoint(path: str, forward: bool = True) -> Iterator[Finding]:
     if not forward:
         yield Finding("model", "note", "not run (--no-forward)")
         return
-    from transformers import AutoModelForImageTextToText
-
     if vllm_is_usable():
         yield from check_vllm(processor, path)
-    model = AutoModelForImageTextToText.from_pretrained(path, dtype="auto").eval()
-    if torch.cuda.is_available():
-        model = model.to("cuda")
+    model, _ = load_model(path, device="cuda" if torch.cuda.is_available() else None)
     yield from check_model(processor, model)
+    yield from check_sharing(processor.tokenizer, model, _changed(processor, model), "model")
 
 
 def _tokens(processor: InterleavedTimestampsMixin, config: Any) -> Iterator[Finding]:
     """The ids the model looks for are the ids its tokenizer gives."""
     area, tokenizer = "checkpoint", processor.tokenizer
     wrong = []
-    for name, token in (("image_token_id", "<|image_pad|>"), ("video_token_id", "<|video_pad|>")):
+    for name, token in (("image_token_id", processor.image_token), ("video_token_id", processor.video_token)):
         expected, found = getattr(config, name, None), tokenizer.convert_tokens_to_ids(token)
         if expected is not None and expected != found:
             wrong.append(f"{token} is {found}, the config's {name} is {expected}")
@@ -90,7 +91,7 @@ def _calls(processor: InterleavedTimestampsMixin) -> _Calls:
         "do_sample_frames": False,
         "return_tensors": "pt",
     }
-    collapsed = prompt.replace("<|vision_start|><|video_pad|><|vision_end|>", "<|video_pad|>")
+    collapsed = prompt.replace(processor.placeholder, processor.video_token)
     native = type(processor)(
         processor.image_processor,
         processor.tokenizer,
@@ -114,6 +115,7 @@ def check_processor(processor: InterleavedTimestampsMixin, area: str) -> Iterato
     yield Finding(area, "ok", name)
     calls = _calls(processor)
     ids = calls.ours["input_ids"]
+    pair = processor.placeholder.replace(processor.video_token, "…")
     pixels = torch.equal(calls.ours["pixel_values_videos"], calls.stock["pixel_values_videos"])
     if torch.equal(ids, calls.stock["input_ids"]):
         yield Finding(area, "ok", "native ids equal those of transformers' own processor")
@@ -121,11 +123,11 @@ def check_processor(processor: InterleavedTimestampsMixin, area: str) -> Iterato
         yield Finding(
             area,
             "note",
-            "transformers' own processor leaves <|vision_start|>…<|vision_end|> around the whole video, which the "
+            f"transformers' own processor leaves {pair} around the whole video, which the "
             "checkpoints of this family were not trained with; this package removes the pair, other ids are equal",
         )
     else:
-        theirs = shorten_pads(processor.tokenizer.decode(calls.stock["input_ids"][0]))
+        theirs = shorten_pads(processor, processor.tokenizer.decode(calls.stock["input_ids"][0]))
         yield Finding(
             area,
             "broken",
@@ -137,31 +139,26 @@ def check_processor(processor: InterleavedTimestampsMixin, area: str) -> Iterato
     else:
         remedy = "report it with the versions above; until then evaluate with transformers' own processor"
         yield Finding(area, "broken", "native pixels differ from those of transformers' own processor", remedy)
-    if processor.encoding != "native":
+    if not processor.time_encoding.family_markers:
         yield Finding(
             area,
             "note",
             f"the encoding is {processor.encoding}: programs that load the stock class (vLLM) write times in their own "
             "way; use load_processor there as well",
         )
-    if "<|im_start|>system" in calls.prompt:
+    if "system" in calls.prompt.partition(processor.placeholder)[0]:
         yield Finding(
             area,
             "note",
-            "the chat template adds a system turn, which the official evaluation of Qwen3-VL does not have",
+            "the chat template adds a system turn, which the official evaluation does not have",
         )
 
 
 def check_model(processor: InterleavedTimestampsMixin, model: Any, area: str = "model") -> Iterator[Finding]:
     """Runs the model: logits must change with the video, with the order of its frames and with their times."""
-    clip = made_clip(processor)
-    backwards = replace(clip, frames=clip.frames.flip(0))
-    slower = replace(clip, fps=clip.fps / 4, times=clip.times * 4, duration=clip.duration * 4)
+    inputs = _changed(processor, model)
     with torch.no_grad():
-        logits = {name: _last_logits(processor, model, c) for name, c in [
-            ("same", clip), ("again", clip), ("other", made_clip(processor, seed=1)), ("order", backwards), ("times",
-            slower)
-        ]}  # fmt: skip
+        logits = {name: _last_logits(model, made) for name, made in (inputs | {"again": inputs["same"]}).items()}
     noise = _distance(logits["same"], logits["again"])
     where = f"{model.dtype}, {model.device}".replace("torch.", "")
     for name, what, remedy in (
@@ -177,15 +174,24 @@ def check_model(processor: InterleavedTimestampsMixin, model: Any, area: str = "
         said = f"{what} changes the logits by {change:.3g} (the same call twice: {noise:.3g}; {where})"
         if change > 10 * noise and change > 1e-6:
             yield Finding(area, "ok", said)
-        elif name == "times" and processor.encoding.endswith("_index"):
+        elif name == "times" and not processor.time_encoding.tells_seconds:
             yield Finding(area, "note", f"{said}; {processor.encoding} tells frame numbers, not times")
         else:
             yield Finding(area, "broken", said, remedy)
     yield from _positions_after_video(processor, model, area)
 
 
-def _last_logits(processor: InterleavedTimestampsMixin, model: Any, clip: VideoClip) -> torch.Tensor:
-    out: torch.Tensor = model(**_inputs(processor, model, clip), logits_to_keep=1).logits[0, -1].float().cpu()
+def _changed(processor: InterleavedTimestampsMixin, model: Any) -> dict[str, Any]:
+    """What the processor makes of a clip, of another one, of its frames backwards, and of its times drawn out."""
+    clip = made_clip(processor)
+    backwards = replace(clip, frames=clip.frames.flip(0))
+    slower = replace(clip, fps=clip.fps / 4, times=clip.times * 4, duration=clip.duration * 4)
+    clips = {"same": clip, "other": made_clip(processor, seed=1), "order": backwards, "times": slower}
+    return {name: _inputs(processor, model, shown) for name, shown in clips.items()}
+
+
+def _last_logits(model: Any, inputs: Any) -> torch.Tensor:
+    out: torch.Tensor = model(**inputs, logits_to_keep=1).logits[0, -1].float().cpu()
     return out
 
 
@@ -205,7 +211,7 @@ def _distance(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def _positions_after_video(processor: InterleavedTimestampsMixin, model: Any, area: str) -> Iterator[Finding]:
-    """Qwen2.5-VL was trained with the text after a video at higher rotary positions than all of the video."""
+    """Families with the times of frame pairs were trained with text at higher rotary positions than all of a video."""
     clip = made_clip(processor)
     inputs = _inputs(processor, model, replace(clip, fps=1.0, times=clip.times * clip.fps))
     if "second_per_grid_ts" not in inputs:
@@ -221,6 +227,6 @@ def _positions_after_video(processor: InterleavedTimestampsMixin, model: Any, ar
             area,
             "warning",
             f"this transformers puts the text after a video at rotary position {after}, though the video reaches to "
-            f"{last}; Qwen2.5-VL was trained, and transformers 4 runs, with the text after all of the video",
-            "call timelens_plugins.timestamps.restore_text_positions(model), as evaluation and training here do",
+            f"{last}; this family was trained, and transformers 4 runs, with the text after all of the video",
+            "load the model by timelens_plugins.families.load.load_model, as evaluation and training here do",
         )

@@ -1,70 +1,27 @@
-"""What this machine has: package versions, video backends, GPU, attention kernels, the lmms-eval entry point."""
+"""What this machine has: video backends, GPU, attention kernels, the lmms-eval entry point."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.metadata
 import os
-import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from packaging.requirements import Requirement
-
 from timelens_plugins.inspection.findings import Finding
+from timelens_plugins.inspection.versions import installed_version
 from timelens_plugins.locations import shipped_folder
 
-__all__ = ["check_environment"]
+__all__ = ["check_devices", "check_lmms_eval", "check_video"]
 
-PACKAGE = "timelens-plugins"
-EXTRAS = {"video": "prompts and videos", "eval": "evaluation in lmms-eval", "train": "training with TRL"}
-
-
-def check_environment() -> Iterator[Finding]:
-    """All findings that need no checkpoint."""
-    yield from _versions()
-    yield from _video()
-    yield from _devices()
-    yield from _lmms_eval()
+REINSTALL = "pip install --force-reinstall --no-deps, and the path of the clone or the wheel it came from"
 
 
-def installed_version(package: str) -> str | None:
-    """The version of a distribution, or None."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _versions() -> Iterator[Finding]:
-    python = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-    yield Finding("versions", "ok", f"{python}, {PACKAGE} {installed_version(PACKAGE) or 'not installed as a package'}")
-    requirements = [Requirement(text) for text in importlib.metadata.requires(PACKAGE) or ()]
-    shown: set[str] = set()
-    for extra, purpose in EXTRAS.items():
-        wanted = [r for r in requirements if r.marker is not None and r.marker.evaluate({"extra": extra})]
-        missing = sorted(r.name for r in wanted if installed_version(r.name) is None)
-        refused = [
-            f"{r.name} {version} (needs {r.specifier})"
-            for r in wanted
-            if (version := installed_version(r.name)) and not r.specifier.contains(version, prereleases=True)
-        ]
-        new = sorted(r.name for r in wanted if r.name not in shown and r.name not in missing)
-        shown.update(new)
-        remedy = f"pip install '{PACKAGE}[{extra}]'"
-        if refused:
-            yield Finding("versions", "broken", f"{purpose}: {', '.join(refused)}", remedy)
-        elif missing and extra != "video":
-            yield Finding("versions", "note", f"{purpose}: not installed ({', '.join(missing)}); {remedy}")
-        elif missing:
-            yield Finding("versions", "broken", f"{purpose}: {', '.join(missing)} not installed", remedy)
-        else:
-            yield Finding("versions", "ok", f"{purpose}: " + ", ".join(f"{n} {installed_version(n)}" for n in new))
-
-
-def _video() -> Iterator[Finding]:
+def check_video() -> Iterator[Finding]:
+    """What each backend reads."""
     from timelens_plugins.video import working_backends
+    from timelens_plugins.video.backends import AUTO
 
     reports = working_backends()
     for report in reports:
@@ -72,14 +29,15 @@ def _video() -> Iterator[Finding]:
         works = [codec for codec, problem in report.codecs.items() if problem is None]
         if report.problem is None:
             rest = "".join(f"; {codec}: {problem}" for codec, problem in report.codecs.items() if problem is not None)
-            yield Finding("video", "ok", f"{name} reads {', '.join(works)}{rest}")
+            named = "" if report.name in AUTO else "; used only where it is named"
+            yield Finding("video", "ok", f"{name} reads {', '.join(works)}{rest}{named}")
         elif report.version is None:
             yield Finding("video", "note", f"{name} is not installed")
         else:
             yield Finding("video", "warning", report.problem.partition("; remedy: ")[0], _remedy(report.problem))
     for codec in reports[0].codecs:
         problems = {r.name: r.codecs[codec] for r in reports}
-        readers = [name for name, problem in problems.items() if problem is None]
+        readers = [name for name in AUTO if problems.get(name, "unknown") is None]
         untried = all("not tried" in (problem or "") for problem in problems.values())
         if not readers and not untried:
             said = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
@@ -106,7 +64,8 @@ def _qwen_vl_utils(working: dict[str, bool]) -> Iterator[Finding]:
         )
 
 
-def _devices() -> Iterator[Finding]:
+def check_devices() -> Iterator[Finding]:
+    """GPUs and attention kernels."""
     import torch
 
     if torch.cuda.is_available():
@@ -144,11 +103,10 @@ def _kernels(gpu: bool) -> Iterator[Finding]:
             yield Finding("devices", "broken", f"flash-attn {version} cannot be imported: {error}", remedy)
         else:
             yield Finding("devices", "ok", f"flash-attn {version}")
-    vllm = installed_version("vllm")
-    yield Finding("devices", "note" if vllm is None else "ok", f"vLLM {vllm or 'is not installed (optional)'}")
 
 
-def _lmms_eval() -> Iterator[Finding]:
+def check_lmms_eval() -> Iterator[Finding]:
+    """Whether lmms-eval finds this package, where it is installed."""
     if installed_version("lmms_eval") is None:
         return
     points = importlib.metadata.entry_points(group="lmms_eval.models")
@@ -157,13 +115,12 @@ def _lmms_eval() -> Iterator[Finding]:
             "lmms-eval",
             "broken",
             "lmms-eval does not find this package: its entry point is not registered",
-            f"pip install --force-reinstall --no-deps {PACKAGE}",
+            REINSTALL,
         )
         return
     try:
         tasks = sorted(path.name for path in shipped_folder("tasks").iterdir() if path.is_dir() and path.name[0] != "_")
     except FileNotFoundError as error:
-        remedy = f"pip install --force-reinstall --no-deps {PACKAGE}"
-        yield Finding("lmms-eval", "broken", str(error), remedy)
+        yield Finding("lmms-eval", "broken", str(error), REINSTALL)
     else:
         yield Finding("lmms-eval", "ok", f"model and task groups are registered: {', '.join(tasks)}")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-__all__ = ["Finding", "Status", "as_json", "render", "worst"]
+__all__ = ["Finding", "Status", "as_json", "guarded", "render", "worst"]
 
 Status = Literal["ok", "note", "warning", "broken"]
 """``note``: nothing to do. ``warning``: works, but slower or differently than it should. ``broken``: results would be
@@ -37,6 +37,18 @@ class Finding:
     def __post_init__(self) -> None:
         if self.status in ("warning", "broken") and not self.remedy:
             raise ValueError(f"a {self.status} finding needs a remedy: {self.text}")
+
+
+def guarded(area: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """The findings of one section; whatever it raises is one more, so that the others are still seen."""
+    try:
+        yield from check()
+    except Exception as error:  # what a broken installation raises cannot be foreseen
+        said = str(error).strip().splitlines()
+        text = f"{type(error).__name__}: {said[0] if said else 'no message'}"
+        yield Finding(
+            area, "broken", text, "see the versions and imports above for a package that is broken or refused"
+        )
 
 
 def as_json(findings: Iterable[Finding]) -> str:

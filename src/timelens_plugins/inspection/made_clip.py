@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from timelens_plugins.timestamps import InterleavedTimestampsMixin
+from timelens_plugins.encodings import InterleavedTimestampsMixin
 from timelens_plugins.video import VideoClip
 
 __all__ = ["QUERY", "made_clip"]

@@ -6,17 +6,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from timelens_plugins.synthetic.tiny import build_processor
-from timelens_plugins.timestamps import FAMILIES, InterleavedTimestampsMixin
+from timelens_plugins.clips import load_clip
+from timelens_plugins.encodings import InterleavedTimestampsMixin, processor_class
+from timelens_plugins.families import find_family
+from timelens_plugins.families.tiny import build_processor
 from timelens_plugins.video import VideoClip
 
 __all__ = ["PairRow", "PromptView", "shorten_pads", "stand_in_processor", "view_prompt"]
 
-_PADS = re.compile(r"(<\|(?:video|image)_pad\|>)\1*")
 _LINE_BREAK_MARK = "⏎"
 
 
@@ -50,8 +48,8 @@ class PromptView:
 
     @property
     def text(self) -> str:
-        """The prompt decoded, runs of pads as ``<|video_pad|>×96``."""
-        return shorten_pads(self.processor.tokenizer.decode(list(self.ids)))
+        """The prompt decoded, runs of pads as one with a count."""
+        return shorten_pads(self.processor, self.processor.tokenizer.decode(list(self.ids)))
 
     def report(self, note: str = "", every_pair: bool = False) -> Iterator[str]:
         """Lines to print; long tables are cut unless ``every_pair``. ``note`` says where the processor comes from."""
@@ -75,7 +73,7 @@ class PromptView:
             yield f"note      {note}"
         yield ""
         yield f"prompt as the model sees it ({_LINE_BREAK_MARK} is a line break; other breaks are for reading)"
-        yield from (f"  {line}" for line in _display_lines(self.text))
+        yield from (f"  {line}" for line in _display_lines(self.text, self.processor.block_breaks))
         yield ""
         yield "pair  frames         seconds          vision tokens"
         yield from self._table(every_pair)
@@ -98,16 +96,10 @@ class PromptView:
 
 def view_prompt(processor: InterleavedTimestampsMixin, clip: VideoClip, query: str) -> PromptView:
     """Runs the processor on the benchmark's question about a clip."""
-    inputs = processor.apply_chat_template(
-        processor.grounding_messages(clip, query),
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-    )
-    images = "image_grid_thw" in inputs
+    prompt = load_clip(processor, clip).prompt(processor.grounding_messages(clip, query))
+    images = "image_grid_thw" in prompt.vision
     merge = processor.video_processor.merge_size**2
-    grids = torch.as_tensor(inputs["image_grid_thw" if images else "video_grid_thw"])
+    grids = prompt.vision["image_grid_thw" if images else "video_grid_thw"]
     per_pair = [int(h * w) // merge for t, h, w in grids.tolist() for _ in range(t)]
     step = processor.video_processor.temporal_patch_size
     numbers, times = clip.frame_indices.tolist(), clip.times.tolist()
@@ -116,12 +108,12 @@ def view_prompt(processor: InterleavedTimestampsMixin, clip: VideoClip, query: s
         part = slice(pair * step, (pair + 1) * step)
         seen = tuple(not images or i == 0 for i in range(len(numbers[part])))
         rows.append(PairRow(tuple(numbers[part]), tuple(times[part]), seen, tokens))
-    seconds: Any = inputs.get("second_per_grid_ts")
+    seconds = prompt.vision.get("second_per_grid_ts")
     return PromptView(
         clip=clip,
         processor=processor,
-        ids=tuple(inputs["input_ids"][0].tolist()),
-        vision_tokens=int((inputs["mm_token_type_ids"] > 0).sum()),
+        ids=tuple(prompt.input_ids.tolist()),
+        vision_tokens=int((prompt.mm_token_type_ids > 0).sum()),
         second_per_grid=None if seconds is None else float(seconds[0]),
         pairs=tuple(rows),
     )
@@ -133,10 +125,9 @@ def stand_in_processor(family: str) -> InterleavedTimestampsMixin:
 
     Vision tokens, times and texts are exact; the number of text tokens is not that of the real tokenizer.
     """
-    if family not in FAMILIES:
-        raise ValueError(f"unknown model family {family!r}; known: {', '.join(FAMILIES)}")
-    stock = build_processor("qwen2_5_vl" if family == "qwen2_5_vl" else "qwen3_vl")
-    return FAMILIES[family](
+    ready = processor_class(family)
+    stock = build_processor(find_family(family).name)  # type: ignore[arg-type]  # one of each family is there
+    return ready(
         stock.image_processor,
         stock.tokenizer,
         stock.video_processor,
@@ -145,11 +136,12 @@ def stand_in_processor(family: str) -> InterleavedTimestampsMixin:
     )
 
 
-def shorten_pads(text: str) -> str:
-    """Runs of image or video pads as one with a count: ``<|video_pad|>×96``."""
-    return _PADS.sub(lambda run: f"{run[1]}×{len(run[0]) // len(run[1])}", text)
+def shorten_pads(processor: InterleavedTimestampsMixin, text: str) -> str:
+    """Runs of image or video tokens as one with a count, ``×96``."""
+    image, video = map(re.escape, (processor.image_token, processor.video_token))
+    return re.sub(rf"({image}|{video})\1*", lambda run: f"{run[1]}×{len(run[0]) // len(run[1])}", text)
 
 
-def _display_lines(text: str) -> Iterator[str]:
+def _display_lines(text: str, breaks: re.Pattern[str]) -> Iterator[str]:
     for line in text.splitlines(keepends=True):
-        yield from re.split(r"(?<=<\|vision_end\|>)(?!$)", line.replace("\n", _LINE_BREAK_MARK))
+        yield from breaks.split(line.replace("\n", _LINE_BREAK_MARK))

@@ -1,8 +1,4 @@
-"""Whether vLLM, given a clip, arrives at the prompt ids of this package's processor.
-
-vLLM expands placeholders by itself, so it is given unexpanded ids, frames at their final size and
-``do_sample_frames=False``; the ids it reports back show what the model really read.
-"""
+"""Whether vLLM, given a clip, arrives at the prompt ids of this package's processor."""
 
 from __future__ import annotations
 
@@ -14,12 +10,13 @@ from typing import Any
 
 import torch
 
+from timelens_plugins.answers import grounding_prompt
+from timelens_plugins.encodings import InterleavedTimestampsMixin
+from timelens_plugins.inference.vllm.request import encoding_problem, normalisation_problem, vllm_prompts
 from timelens_plugins.inspection.findings import Finding
 from timelens_plugins.inspection.made_clip import QUERY, made_clip
-from timelens_plugins.timestamps import InterleavedTimestampsMixin
-from timelens_plugins.video import VideoClip
 
-__all__ = ["check_vllm", "vllm_is_usable", "vllm_request"]
+__all__ = ["check_vllm", "vllm_is_usable"]
 
 
 def vllm_is_usable() -> bool:
@@ -27,49 +24,18 @@ def vllm_is_usable() -> bool:
     return importlib.util.find_spec("vllm") is not None and torch.cuda.is_available()
 
 
-def vllm_request(
-    processor: InterleavedTimestampsMixin, clip: VideoClip, query: str
-) -> tuple[dict[str, Any], list[int]]:
-    """What to pass to ``LLM.generate`` for a question about a clip, and the prompt ids to expect back.
-
-    Raises:
-        ValueError: vLLM cannot produce this encoding: it always writes Qwen3-VL's own time markers.
-    """
-    messages = processor.grounding_messages(clip, query)
-    prompt = processor.apply_chat_template(messages, add_generation_prompt=True)
-    inputs = processor(text=[prompt], videos=[clip], return_tensors="pt")
-    expected: list[int] = inputs["input_ids"][0].tolist()
-    if "image_grid_thw" in inputs:
-        step = processor.video_processor.temporal_patch_size
-        pictures = [frame.permute(1, 2, 0).numpy() for frame in clip.frames[::step]]
-        pad = processor.tokenizer.convert_tokens_to_ids(processor.image_token)
-        ids = [i for i, run in itertools.groupby(expected) for i in ([i] if i == pad else run)]
-        return {"prompt_token_ids": ids, "multi_modal_data": {"image": pictures}}, expected
-    if processor.encoding != "native" and "second_per_grid_ts" not in inputs:
-        raise ValueError(
-            f"vLLM writes Qwen3-VL's own time markers, which encoding {processor.encoding!r} must not have"
-        )
-    pad = processor.tokenizer.convert_tokens_to_ids(processor.video_token)
-    ids = processor.tokenizer(prompt)["input_ids"]
-    if processor.encoding == "text_prefix":
-        ids = [i for i, run in itertools.groupby(expected) for i in ([i] if i == pad else run)]
-    frames = processor.drawn_frames(clip.frames, clip.times.tolist()).permute(0, 2, 3, 1).numpy()
-    request = {
-        "prompt_token_ids": ids,
-        "multi_modal_data": {"video": [(frames, dict(clip.metadata()))]},
-        "mm_processor_kwargs": {"do_sample_frames": False},
-    }
-    return request, expected
-
-
 def check_vllm(processor: InterleavedTimestampsMixin, path: str) -> Iterator[Finding]:
     """Starts vLLM on the checkpoint, generates one token, and compares prompt ids."""
-    try:
-        request, expected = vllm_request(processor, made_clip(processor), QUERY)
-    except ValueError as error:
-        yield Finding("vllm", "warning", str(error), "generate with transformers for this encoding")
+    if (problem := encoding_problem(processor)) is not None:
+        yield Finding("vllm", "warning", problem, "generate with transformers for this encoding")
         return
-    found = _vllm_prompt_ids(path, request)
+    if (problem := normalisation_problem(processor)) is not None:
+        yield Finding("vllm", "broken", problem, "give both processors the values that the model was trained with")
+        return
+    text = grounding_prompt(QUERY, processor.prompt)
+    [asked] = vllm_prompts(processor, made_clip(processor), [text])
+    expected = asked.prompt.input_ids.tolist()
+    found = _vllm_prompt_ids(path, asked.request)
     if found == expected:
         yield Finding("vllm", "ok", f"vLLM reads the same {len(found)} prompt ids")
         return

@@ -49,10 +49,13 @@ class Section:
         published = (
             "published under another protocol, not comparable with the rows above"
             if self.rankable
-            else "published; how each model was run is not stated"
+            else "published; how each model was run stands beside it, where it is known"
         )
         blocks = (
-            ("published with the benchmark, and given runs under its protocol", self.ranked),
+            (
+                "published with the benchmark, by the rules beside each, and given runs under the official protocol",
+                self.ranked,
+            ),
             (published, self.published_apart),
             ("given runs that are not comparable with the rows above", self.given_apart),
         )
@@ -67,7 +70,9 @@ class Board:
     sections: tuple[Section, ...]
 
 
-def build_board(published: Published, runs: Sequence[Entry] = (), *, original: bool = False) -> Board:
+def build_board(
+    published: Published, runs: Sequence[Entry] = (), *, original: bool = False, sets: bool = False
+) -> Board:
     """Sort published rows and runs into sections.
 
     A benchmark is shown where a run has results on it, without runs every refined one; the average over the three
@@ -75,16 +80,20 @@ def build_board(published: Published, runs: Sequence[Entry] = (), *, original: b
 
     Args:
         published: the published rows.
-        runs: as of :func:`timelens_plugins.leaderboard.read_runs`.
+        runs: as of :func:`timelens_plugins.leaderboard.read_entries`.
         original: also show what was published on the original annotations.
+        sets: also show what was published on benchmarks whose answers are sets of spans.
     """
     entries = [*published.entries, *runs]
     touched = {entry.benchmark for entry in runs}
     sections = []
     for benchmark in published.benchmarks.values():
-        shown = benchmark.key in touched or (original and not benchmark.refined) or (benchmark.refined and not runs)
+        asked = sets if benchmark.sets else original
+        shown = benchmark.key in touched or (benchmark.refined and not runs) or (asked and not benchmark.refined)
         if shown:
-            title = f"{benchmark.title}: {benchmark.annotations} annotations, {benchmark.videos} videos"
+            title = benchmark.title + (", answers as sets of spans" if benchmark.sets else "")
+            if benchmark.annotations is not None:
+                title += f": {benchmark.annotations} annotations, {benchmark.videos} videos"
             sections.append(_section(benchmark.key, title, benchmark.refined, entries))
     refined = [b.key for b in published.benchmarks.values() if b.refined]
     averages = _averages(entries, refined)
@@ -139,6 +148,7 @@ def _mean(parts: Sequence[Entry]) -> Entry:
         run=first.run,
         differences=tuple(dict.fromkeys(d for part in parts for d in part.differences)),
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        rules="; ".join(dict.fromkeys(part.rules for part in parts)),
         interval=average_interval([part.miou for part in parts], [part.interval for part in parts]),
         miou_exact=_plain(exact) if len(exact) == size else None,
         recall_exact=(

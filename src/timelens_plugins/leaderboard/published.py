@@ -20,17 +20,19 @@ class Benchmark:
     Attributes:
         key: name in files and on the command line, such as ``"charades-timelens"``.
         title: name in tables.
-        annotations, videos: how many the published evaluation counts.
+        annotations, videos: how many the published evaluation counts; None where that is not recorded here.
         refined: whether it is part of TimeLens-Bench; otherwise one of the benchmarks it relabels.
         tasks: lmms-eval tasks that read it.
+        sets: whether answers are scored as sets of spans.
     """
 
     key: str
     title: str
-    annotations: int
-    videos: int
+    annotations: int | None
+    videos: int | None
     refined: bool
     tasks: tuple[str, ...]
+    sets: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,12 @@ class Entry:
         model: name in the table.
         benchmark: a :attr:`Benchmark.key`.
         source: where the figures come from: a citation, or the file they were computed from.
-        miou: under the official reading, as all published rows are.
-        recall: threshold to R1 under the official reading; empty where only the mIoU was published.
+        miou: under the benchmark's own reading: official for TimeLens-Bench, exact for the originals.
+        recall: threshold to R1 under the same reading; empty where only the mIoU was published.
         run: what entries of one evaluation share; ``""`` for a published row.
         differences: what makes the figures incomparable with the official protocol's; none for a ranked row.
         notes: what a reader has to know of a row that may be ranked all the same.
+        rules: how a published model was run, in words.
         interval: of the mIoU, at 95 % and clustered by video; None without samples.
         miou_exact, recall_exact: the same predictions without rounding; None and empty where not known.
         n, videos: annotations scored and their videos; None where not known.
@@ -69,6 +72,7 @@ class Entry:
     run: str = ""
     differences: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    rules: str = ""
     interval: Interval | None = None
     miou_exact: float | None = None
     recall_exact: Mapping[float, float] | None = None
@@ -112,6 +116,7 @@ def load_published() -> Published:
                     miou,
                     known,
                     differences=tuple(source["differences"]),
+                    rules=content["rules"].get(row["rules"], ""),
                 )
             )
     benchmarks = [Benchmark(**(b | {"tasks": tuple(b["tasks"])})) for b in content["benchmarks"]]

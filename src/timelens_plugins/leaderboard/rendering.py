@@ -12,15 +12,16 @@ from timelens_plugins.leaderboard.board import Board, Ranked, Section
 from timelens_plugins.leaderboard.published import Entry
 from timelens_plugins.metrics import THRESHOLDS
 
-__all__ = ["FORMATS", "render"]
+__all__ = ["FORMATS", "board_tables", "render"]
 
 OURS = "▸"
 ABSENT = "–"
 HEADER = ("#", "model", *(f"R1@{t:g}" for t in THRESHOLDS), "mIoU", "95 % interval", "unrounded mIoU", "source")
 LEFT = (1, len(HEADER) - 1)  # text columns; the others are figures
 LEGEND = (
-    f"{OURS} given here; interval: of the mIoU, clustered by video, where samples were logged; unrounded: the same "
-    "predictions without rounding to whole seconds, not comparable with published figures."
+    f"{OURS} given here; published rows keep their paper's order, though its models ran under different rules; "
+    "interval: of the mIoU, clustered by video, where samples were logged; unrounded: the same predictions without "
+    "rounding to whole seconds, not comparable with published figures."
 )
 
 
@@ -33,6 +34,33 @@ def render(board: Board, format: str) -> str:  # noqa: A002 - the option's name
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
     return FORMATS[format](board)
+
+
+def board_tables(board: Board, names: Sequence[str]) -> dict[str, Any]:
+    """The board as JSON types for a page: cells as text; ``run`` is the place in ``names`` of a run that was given."""
+    return {
+        "protocol": board.protocol,
+        "header": list(HEADER),
+        "left": list(LEFT),
+        "legend": LEGEND,
+        "sections": [
+            {
+                "title": section.title,
+                "blocks": [
+                    {
+                        "title": title,
+                        "rows": [
+                            {"cells": _cells(row), "run": names.index(row.entry.run) if row.entry.ours else None}
+                            for row in rows
+                        ],
+                        "notes": _notes(rows),
+                    }
+                    for title, rows in section.blocks
+                ],
+            }
+            for section in board.sections
+        ],
+    }
 
 
 def _text(board: Board) -> str:
@@ -79,7 +107,7 @@ def _cells(row: Ranked) -> list[str]:
 def _source(entry: Entry) -> str:
     if entry.ours:
         return _origin(entry)
-    return ": ".join(filter(None, (entry.source, "; ".join(entry.differences))))
+    return ": ".join(filter(None, (entry.source, "; ".join(filter(None, (*entry.differences, entry.rules))))))
 
 
 def _figure(value: float | None) -> str:
@@ -161,6 +189,7 @@ def _record(benchmark: str, row: Ranked) -> dict[str, Any]:
         "source": entry.source,
         "scored_from": _origin(entry),
         "date": entry.date,
+        "rules": entry.rules,
         "differences": list(entry.differences),
         "notes": list(entry.notes),
     }

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from timelens_plugins.locations import how_to_install
 from timelens_plugins.metrics import Reading
 from timelens_plugins.metrics.readings import check_reading, round_predictions
 from timelens_plugins.report.figures import by_facet, differences, headline
 from timelens_plugins.report.payload import nearest_target
-from timelens_plugins.report.runs import Run
-from timelens_plugins.report.scoring import ious_of
 from timelens_plugins.report.table import Table, tabulate
 from timelens_plugins.report.training import training_curves
+from timelens_plugins.results import Run
+from timelens_plugins.results.scoring import ious_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +56,7 @@ def write_charts(
         from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError:
-        raise ValueError("static charts need matplotlib: pip install 'timelens-plugins[report]'") from None
+        raise ValueError(f"static charts need matplotlib: {how_to_install('report')}") from None
     chosen: Reading = check_reading(reading)
     table = tabulate(runs)
     if not table.rows:

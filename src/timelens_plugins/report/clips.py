@@ -9,22 +9,23 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from timelens_plugins.metrics.samples import VIDEO_EXTENSIONS
 from timelens_plugins.moments.videos import without_video_suffix
 from timelens_plugins.report.table import Row
+from timelens_plugins.suffixes import VIDEO_SUFFIXES
 
 __all__ = ["ClipFinder", "link_to"]
 
 
 class ClipFinder:
-    """Finds the clips of moments below some folders.
+    """Finds the clips of moments below some folders, and nowhere else: what a results file names is not trusted.
 
-    The path that the file gives is tried first, as it stands and below each folder; then a file of the video's name
-    anywhere below them. Where several have that name, one in a folder named in the path, or after the subset, is taken;
-    otherwise none, and ``ambiguous`` counts the video.
+    The path that the file gives is tried below each folder; then a file of the video's name anywhere below them. Where
+    several have that name, one in a folder named in the path, or after the subset, is taken; otherwise none, and
+    ``ambiguous`` counts the video. Links are followed as long as they stay below the folders; ``outside`` has the files
+    that they lead to elsewhere.
 
     Args:
-        folders: to look in, with everything below them, through links to folders, too.
+        folders: to look in, with everything below them.
 
     Raises:
         ValueError: one of them is not a folder.
@@ -36,12 +37,18 @@ class ClipFinder:
             if not folder.is_dir():
                 raise ValueError(f"{folder}: --videos takes folders, and this is none")
         self.ambiguous: set[str] = set()
+        self.outside: set[Path] = set()
+        self._roots = [folder.resolve() for folder in self.folders]
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         self._found: dict[tuple[str, str], Path | None] = {}
         for folder in self.folders:
-            for path in _files_below(folder):
-                if path.suffix.lower() in VIDEO_EXTENSIONS:
+            for path, real in _files_below(folder):
+                if path.suffix.lower() not in VIDEO_SUFFIXES:
+                    continue
+                if self._is_inside(real):
                     self._by_name[path.stem].append(path)
+                else:
+                    self.outside.add(real)
 
     def find(self, row: Row) -> Path | None:
         """The clip of a moment, if it is there."""
@@ -51,9 +58,13 @@ class ClipFinder:
         return self._found[key]
 
     def _look(self, path: Path, subset: str) -> Path | None:
-        for candidate in (path, *(folder / path for folder in self.folders)):
-            if candidate.suffix.lower() in VIDEO_EXTENSIONS and candidate.is_file():
-                return candidate
+        for folder in self.folders:
+            candidate = folder / path
+            with suppress(OSError, ValueError):  # of a name that no file can have
+                if candidate.suffix.lower() in VIDEO_SUFFIXES and candidate.is_file():
+                    if self._is_inside(candidate.resolve()):
+                        return candidate
+                    self.outside.add(candidate.resolve())
         named = list(dict.fromkeys(self._by_name.get(without_video_suffix(path.name), ())))
         if len({file.resolve() for file in named}) <= 1:
             return named[0] if named else None
@@ -64,9 +75,12 @@ class ClipFinder:
         self.ambiguous.add(path.name)
         return None
 
+    def _is_inside(self, real: Path) -> bool:
+        return any(real.is_relative_to(root) for root in self._roots)
 
-def _files_below(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, the nearest first, through links to folders as well; unreadable folders are empty.
+
+def _files_below(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Every file below a folder and where it really is, the nearest first; unreadable folders are empty.
 
     A folder reached by several links is listed under each pair of names it ends in, as clips of one name are told apart
     by these. There are finitely many, so that links which lead back to where they lie come to an end.
@@ -75,7 +89,8 @@ def _files_below(folder: Path) -> Iterator[Path]:
     waiting = deque([folder])
     while waiting:
         place = waiting.popleft()
-        known = (os.path.realpath(place), place.parts[-2:])
+        real = os.path.realpath(place)
+        known = (real, place.parts[-2:])
         if known in seen:
             continue
         seen.add(known)
@@ -84,7 +99,8 @@ def _files_below(folder: Path) -> Iterator[Path]:
                 if entry.is_dir():
                     waiting.append(place / entry.name)
                 else:
-                    yield place / entry.name
+                    is_link = entry.is_symlink()
+                    yield place / entry.name, Path(os.path.realpath(entry.path) if is_link else f"{real}/{entry.name}")
 
 
 def link_to(clip: Path, page: Path) -> str:
@@ -94,4 +110,4 @@ def link_to(clip: Path, page: Path) -> str:
         relative = os.path.relpath(target, start)
     except ValueError:  # another drive
         return target.as_uri()
-    return quote(Path(relative).as_posix())
+    return quote(os.fsencode(Path(relative).as_posix()))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from timelens_plugins.metrics import (
     READINGS,
@@ -18,16 +21,18 @@ from timelens_plugins.metrics import (
     average,
     chance_levels,
     clustered_interval,
+    count_rejections,
     drop_duplicates,
 )
 from timelens_plugins.metrics.intervals import cluster_numbers
 from timelens_plugins.metrics.scores import MIOU, THRESHOLDS, recall_name
-from timelens_plugins.report.runs import Case
-from timelens_plugins.report.scoring import METRICS, answers_given, case_columns, counted, difference, scores
 from timelens_plugins.report.table import Row, Table
+from timelens_plugins.results import Case
+from timelens_plugins.results.result_file import samples_of
+from timelens_plugins.results.scoring import METRICS, answers_given, case_columns, counted, difference, score_cases
 from timelens_plugins.spans import total_length
 
-__all__ = ["FACETS", "by_facet", "differences", "headline", "overlaps"]
+__all__ = ["FACETS", "by_facet", "differences", "headline", "overlaps", "rejections"]
 
 CHANCE = ("best constant span", "random span")
 MOST_BINS = 6
@@ -58,6 +63,18 @@ def headline(table: Table) -> list[dict[str, Any]]:
             blocks.append(_average_block(table, subsets))
         blocks += of_subsets
     return blocks
+
+
+def rejections(table: Table) -> list[dict[str, Any]]:
+    """Counts and rates of answers that say "not in this video", for every run and subset with such events."""
+    found = []
+    for i, run in enumerate(table.runs):
+        for subset in dict.fromkeys(case.moment.subset for case in run.absent):
+            cases = [case for case in (*run.cases, *run.absent) if case.moment.subset == subset]
+            counts = count_rejections(samples_of(cases))
+            assert counts is not None  # the subset is of one such case
+            found.append({"run": i, "subset": _shown([subset]), **asdict(counts), "rates": counts.rates})
+    return found
 
 
 def differences(table: Table) -> list[dict[str, Any]]:
@@ -97,15 +114,18 @@ def overlaps(table: Table) -> dict[str, Any]:
 def by_facet(table: Table) -> list[dict[str, Any]]:
     """mIoU with intervals in bins of every facet, the same for all runs, with about equally many moments in each."""
     facets = []
+    held = [np.array([row.cases[i] is not None for row in table.rows], dtype=bool) for i in range(len(table.runs))]
+    measured = [_measured(run.cases) for run in table.runs]
     for name, (title, unit, value_of) in FACETS.items():
         values = [value_of(row) for row in table.rows]
         known = np.array([value for value in values if value is not None])
         edges = bin_edges(known)
-        bins = [None if v is None else int(np.searchsorted(edges[1:-1], v, side="right")) for v in values]
-        runs = []
-        for i in range(len(table.runs)):
-            places = [(b, case) for b, row in zip(bins, table.rows, strict=True) if (case := row.cases[i]) is not None]
-            runs.append({reading: _bin_scores(places, len(edges) - 1, reading) for reading in READINGS})
+        bins = np.full(len(values), -1)
+        bins[[value is not None for value in values]] = np.searchsorted(edges[1:-1], known, side="right")
+        runs = [
+            {reading: _bin_scores(bins[there], len(edges) - 1, of_run, reading) for reading in READINGS}
+            for there, of_run in zip(held, measured, strict=True)
+        ]
         facets.append(
             {
                 "name": name,
@@ -147,21 +167,33 @@ def _round_to(value: float, width: float, least: float) -> float:
     return float(round(round(value / step) * step, 9))
 
 
-def _bin_scores(places: Sequence[tuple[int | None, Case]], bins: int, reading: Reading) -> list[dict[str, Any] | None]:
-    cases = [case for _, case in places]
-    if not cases:
-        return [None] * bins
-    kept = counted(cases) if reading == "official" else np.ones(len(cases), dtype=bool)
-    columns = case_columns(cases, reading)[MIOU]
-    numbers = np.array([-1 if number is None else number for number, _ in places])
+@dataclass(frozen=True)
+class _Measured:
+    """Of the cases of a run: numbers of their videos, and by reading which cases count, and their IoU."""
+
+    clusters: NDArray[np.intp]
+    kept: Mapping[str, NDArray[np.bool_]]
+    ious: Mapping[str, NDArray[np.float64]]
+
+
+def _measured(cases: Sequence[Case]) -> _Measured:
+    return _Measured(
+        cluster_numbers([case.moment.cluster for case in cases]),
+        {"official": counted(cases), "exact": np.ones(len(cases), dtype=bool)},
+        {reading: case_columns(cases, reading)[MIOU] if cases else np.zeros(0) for reading in READINGS},
+    )
+
+
+def _bin_scores(bins: NDArray[np.intp], count: int, of_run: _Measured, reading: Reading) -> list[dict[str, Any] | None]:
+    """Scores in every bin; ``bins`` has the bin of every case, -1 for none."""
     results: list[dict[str, Any] | None] = []
-    for number in range(bins):
-        chosen = np.flatnonzero(kept & (numbers == number))
+    for number in range(count):
+        chosen = np.flatnonzero(of_run.kept[reading] & (bins == number))
         if not len(chosen):
             results.append(None)
             continue
-        values = columns[chosen]
-        clusters = cluster_numbers([cases[i].moment.cluster for i in chosen])
+        values = of_run.ious[reading][chosen]
+        clusters = cluster_numbers(of_run.clusters[chosen].tolist())
         results.append(
             {
                 "n": len(chosen),
@@ -178,7 +210,10 @@ def _block(title: str, table: Table, subset: str | None) -> dict[str, Any]:
     return {
         "title": title,
         "subset": subset,
-        "runs": [{reading: _scores(scores(of_run, reading), [of_run]) for reading in READINGS} for of_run in cases],
+        "runs": [
+            {reading: _scores(score_cases(of_run, reading) if of_run else None, [of_run]) for reading in READINGS}
+            for of_run in cases
+        ],
         "chance": _chance(cases),
     }
 
@@ -190,7 +225,7 @@ def _average_block(table: Table, subsets: Sequence[str]) -> dict[str, Any]:
         parts = [[case for case in run.cases if case.moment.subset == subset] for subset in subsets]
         of_run = {}
         for reading in READINGS:
-            found = [s for part in parts if (s := scores(part, reading)) is not None]
+            found = [score_cases(part, reading) for part in parts if part]
             of_run[reading] = _scores(average(found), parts) if len(found) == len(subsets) else None
         runs.append(of_run)
     return {"title": "Average of the subsets", "subset": None, "runs": runs, "chance": []}
@@ -201,7 +236,7 @@ def _chance(cases_of_runs: Sequence[Sequence[Case]]) -> list[dict[str, Any]]:
     sets: dict[object, tuple[list[int], Sequence[Case]]] = {}
     for i, cases in enumerate(cases_of_runs):
         if cases:
-            key = tuple(sorted(case.moment.key for case in cases))
+            key = frozenset(Counter(case.moment.key for case in cases).items())
             sets.setdefault(key, ([], cases))[0].append(i)
     found = []
     for runs, cases in sets.values():
@@ -216,7 +251,7 @@ def _chance_of(moments: Sequence[Sample], reading: Reading) -> dict[str, Any] | 
     timed = [(m.target, m.duration) for m in chosen if m.duration is not None]
     if not timed:
         return None
-    levels = chance_levels([target for target, _ in timed], [duration for _, duration in timed], reading)
+    levels = chance_levels([target for target, _ in timed], [duration for _, duration in timed], reading, rules=CHANCE)
     return {
         name: {
             "n": len(timed),
@@ -225,7 +260,6 @@ def _chance_of(moments: Sequence[Sample], reading: Reading) -> dict[str, Any] | 
             "span": level.span and list(level.span),
         }
         for name, level in levels.items()
-        if name in CHANCE
     }
 
 
@@ -240,6 +274,7 @@ def _scores(s: Scores | None, parts: Sequence[Sequence[Case]]) -> dict[str, Any]
         "metrics": {name: {"value": means[name], "ci": _ends(s.intervals[name])} for name in METRICS},
         "answers": sum(answers_given(part, s.reading) for part in parts),
         "unparsed": s.parse_failures,
+        "failures": dict(s.failures),
         "missing": s.missing,
         "duplicates_dropped": s.duplicates_dropped,
     }

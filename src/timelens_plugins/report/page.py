@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
-__all__ = ["json_for_script", "render_page"]
+__all__ = ["asset", "json_for_script", "render_page"]
 
 STYLES = ("page.css", "samples.css")
-SCRIPTS = ("core.js", "figures.js", "charts.js", "samples.js", "start.js")
+SCRIPTS = ("elements.js", "core.js", "figures.js", "leaderboard.js", "charts.js", "samples.js", "start.js")
 
 TEMPLATE = """<!doctype html>
 <html lang="en">
@@ -42,10 +42,15 @@ TEMPLATE = """<!doctype html>
 """
 
 
-def render_page(data: Mapping[str, Any]) -> str:
-    """The whole file for a :func:`~timelens_plugins.report.payload.payload`."""
-    style = "\n".join(_asset(name) for name in STYLES)
-    script = "(() => {\n'use strict';\n" + "\n".join(_asset(name) for name in SCRIPTS) + "\n})();"
+def render_page(data: Mapping[str, Any], *, style: str | None = None, script: str | None = None) -> str:
+    """The whole file for a :func:`~timelens_plugins.report.payload.payload`, or for a page of another kind.
+
+    Args:
+        data: what the script reads; its ``title`` is the page's.
+        style, script: of another page; the report's by default.
+    """
+    style = style or "\n".join(map(asset, STYLES))
+    script = "(() => {\n'use strict';\n" + (script or "\n".join(map(asset, SCRIPTS))) + "\n})();"
     policy = "; ".join(
         (
             "default-src 'none'",
@@ -76,8 +81,9 @@ def json_for_script(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _asset(name: str) -> str:
-    return files("timelens_plugins.report").joinpath("assets", name).read_text(encoding="utf-8")
+def asset(name: str, package: str = "timelens_plugins.report") -> str:
+    """A style or script that comes with a package."""
+    return files(package).joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:

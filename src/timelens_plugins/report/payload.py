@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from timelens_plugins import __version__
 from timelens_plugins.metrics import Sample
-from timelens_plugins.report.figures import by_facet, differences, headline, overlaps
-from timelens_plugins.report.runs import Case, Run, Window
-from timelens_plugins.report.scoring import counted, ious_of
+from timelens_plugins.report.figures import by_facet, differences, headline, overlaps, rejections
 from timelens_plugins.report.strips import Strips
 from timelens_plugins.report.table import Table
+from timelens_plugins.results import Case, Run, Window
+from timelens_plugins.results.scoring import counted, ious_of
 from timelens_plugins.spans import temporal_iou
 
 __all__ = ["MOST_TEXT", "nearest_target", "payload", "strip_order"]
@@ -55,7 +55,7 @@ def payload(
         "subsets": subsets,
         "moments": {
             "subset": [subsets.index(row.subset) for row in table.rows],
-            "video": [row.video for row in table.rows],
+            "video": [_shown_name(row.video) for row in table.rows],
             "query": [row.query for row in table.rows],
             "duration": [row.duration for row in table.rows],
             "target": [[time for span in row.target for time in span] for row in table.rows],
@@ -69,13 +69,20 @@ def payload(
         "runs": [_run(table, i, run, texts) for i, run in enumerate(table.runs)],
         "texts": list(texts),
         "headline": headline(table),
+        "rejections": rejections(table),
         "differences": differences(table),
         "overlap": overlaps(table),
         "facets": by_facet(table),
         "training": list(training),
         "warnings": [warning for run in table.runs for warning in run.warnings],
-        "notes": [*notes, *table.notes, *(note for run in table.runs for note in run.notes), *_fault_notes(strips)],
+        "notes": [*notes, *table.notes, *(note for run in table.runs for note in run.remarks), *_fault_notes(strips)],
     }
+
+
+def _shown_name(video: str) -> str:
+    """A video as the page calls it: of an absolute path the end, as where a file lies on one machine says nothing."""
+    path = PurePath(video)
+    return "/".join(path.parts[-2:]) if path.is_absolute() and len(path.parts) > 2 else video
 
 
 def strip_order(table: Table, clips: Sequence[Path | None]) -> list[tuple[Path, Window | None]]:

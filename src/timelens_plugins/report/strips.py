@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from timelens_plugins.report.runs import Window
+from timelens_plugins.locations import how_to_install
+from timelens_plugins.results import Window
 
 __all__ = ["StripBudget", "Strips", "check_decoders", "make_strips"]
 
@@ -37,10 +38,11 @@ class StripBudget:
     quality: int = 62
 
     def __post_init__(self) -> None:
-        if self.clips < 0 or self.megabytes < 0:
-            raise ValueError(f"a budget is not negative, got {self.clips} strips and {self.megabytes} MB")
+        for name, value in (("strips", self.clips), ("frame budget", self.megabytes)):
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"{name}: cannot be negative or endless, got {value}")
         if self.frames is not None and not 2 <= self.frames <= 60:
-            raise ValueError(f"a strip has 2 to 60 frames, got {self.frames}")
+            raise ValueError(f"frames: a strip has 2 to 60 frames, got {self.frames}")
         if not 1 <= self.quality <= 95:
             raise ValueError(f"JPEG quality lies between 1 and 95, got {self.quality}")
 
@@ -71,8 +73,8 @@ def check_decoders() -> None:
             import_module(name)
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"film strips need {error.name}: pip install 'timelens-plugins[video]', or leave them out (--no-frames; "
-            "clips are found and played all the same)"
+            f"film strips need {error.name}: {how_to_install('video')}; or leave them out (--no-frames; clips are "
+            "found and played all the same)"
         ) from None
 
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from timelens_plugins.answers import normalize_query
 from timelens_plugins.metrics import video_name
-from timelens_plugins.report.runs import Case, Run, Window
+from timelens_plugins.results import Case, Run, Window
 from timelens_plugins.spans import Span
 
 __all__ = ["Row", "Table", "tabulate"]

@@ -10,8 +10,15 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from timelens_plugins.plateau import Decision, PlateauSettings, RewardLog, suggested_patience
-from timelens_plugins.plateau.history import REWARD_KEY, SAMPLES_KEY, read_trainer_state, recorded_settings
+from timelens_plugins.plateau import Decision
+from timelens_plugins.plateau.history import (
+    REWARD_KEY,
+    SamplesUnknown,
+    read_trainer_state,
+    recorded_decision,
+    recorded_settings,
+    replay_run,
+)
 from timelens_plugins.plateau.plot import smoothed
 
 __all__ = ["CURVES", "training_curves"]
@@ -61,7 +68,7 @@ def training_curves(path: str | Path, name: str | None = None) -> dict[str, Any]
         "name": name or _run_name(file),
         "file": str(path),
         "curves": curves,
-        "plateau": _plateau(state, history, file),
+        "plateau": _plateau(state, file),
     }
 
 
@@ -79,7 +86,7 @@ def _curve(history: Sequence[Mapping[str, Any]], title: str, unit: str, keys: Se
     steps = sorted(points)
     values = [points[step] * (100 if unit == "%" else 1) for step in steps]
     smooth: list[float] | None = None
-    if len(steps) >= LEAST_POINTS:
+    if len(steps) >= LEAST_POINTS and steps[-1] > 0:
         places = np.array(steps, dtype=np.float64)
         smooth = [round(v, 6) for v in smoothed(places, np.array(values), places[-1] / SMOOTHING).tolist()]
     return {
@@ -92,37 +99,22 @@ def _curve(history: Sequence[Mapping[str, Any]], title: str, unit: str, keys: Se
     }
 
 
-def _plateau(state: Mapping[str, Any], history: Sequence[Mapping[str, Any]], file: Path) -> dict[str, Any] | None:
+def _plateau(state: Mapping[str, Any], file: Path) -> dict[str, Any] | None:
     """The decision the run recorded, or else what the rule says when it is replayed on the log."""
-    arguments = recorded_settings(state)
-    reward_key = arguments.get("reward_key", REWARD_KEY)
-    if not any(reward_key in entry for entry in history):
+    reward_key = recorded_settings(state, str(file)).get("reward_key", REWARD_KEY)
+    if not any(reward_key in entry and entry.get("step") for entry in state["log_history"]):
         return None
-    callback = (state.get("stateful_callbacks") or {}).get("RewardPlateauCallback")
-    if isinstance(callback, list):
-        callback = callback[0] if callback else None
-    recorded = next((entry["plateau"] for entry in history if entry.get("plateau")), None)
-    if isinstance(callback, dict):
-        recorded = recorded or (callback.get("attributes") or {}).get("decision")
-    if recorded:
-        try:
-            decision = Decision.from_dict(recorded)
-        except (TypeError, AttributeError):
-            raise ValueError(f"{file}: the recorded plateau is not one of this package's: {recorded!r:.200}") from None
-        return _said(decision, "recorded by the run")
-    if not all(SAMPLES_KEY in entry for entry in history if reward_key in entry):
+    if (recorded := recorded_decision(state, str(file))) is not None:
+        return _said(recorded, "recorded by the run")
+    try:
+        replay = replay_run(file)
+    except SamplesUnknown:
         said = "Whether there is a plateau is not known: the log does not count samples (timelens plateau can be told)."
         return {"decision": None, "how": "", "summary": said}
-    log = RewardLog.from_history(history, name=str(file), reward_key=reward_key, spread_key=arguments.get("spread_key"))
-    given = {k: arguments[k] for k in ("patience", "min_steps", "confidence") if k in arguments}
-    if "patience" not in given:
-        planned = max(float(state.get("max_steps") or 0), log.steps[-1])
-        given["patience"] = suggested_patience(planned * log.samples[-1] / log.steps[-1])
-    replayed = log.replay(PlateauSettings(**given))
-    how = f"rule replayed on the log, patience {given['patience']} samples"
-    if replayed is None:
+    how = f"rule replayed on the log, patience {replay.settings.patience} samples"
+    if replay.decision is None:
         return {"decision": None, "how": how, "summary": "No plateau: the run would have gone on."}
-    return _said(replayed, how)
+    return _said(replay.decision, how)
 
 
 def _said(decision: Decision, how: str) -> dict[str, Any]:

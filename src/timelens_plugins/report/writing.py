@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from timelens_plugins.atomic import write_whole
+from timelens_plugins.leaderboard import board_tables, build_board, entries_of, load_published
 from timelens_plugins.report.clips import ClipFinder, link_to
 from timelens_plugins.report.page import render_page
 from timelens_plugins.report.payload import payload, strip_order
-from timelens_plugins.report.runs import Run
 from timelens_plugins.report.strips import StripBudget, Strips, check_decoders, make_strips
 from timelens_plugins.report.table import tabulate
 from timelens_plugins.report.training import training_curves
+from timelens_plugins.results import Run, collection_paused
 
 __all__ = ["check_output", "write_report"]
 
@@ -61,16 +64,26 @@ def write_report(
         check_decoders()
     named = training.items() if isinstance(training, Mapping) else [(None, path) for path in training]
     curves = [training_curves(path, name) for name, path in named]
-    table = tabulate(runs)
     finder = ClipFinder(videos)
-    clips = [finder.find(row) for row in table.rows]
+    with collection_paused():
+        table = tabulate(runs)
+        clips = [finder.find(row) for row in table.rows]
     links = {clip: link_to(clip, output) for clip in dict.fromkeys(clips) if clip is not None}
     wanted = strip_order(table, clips) if budget.clips else []
     made = make_strips(wanted, budget, progress=progress) if wanted else Strips({}, 0, ())
     said = [*notes, *_clip_notes(finder, clips)]
-    page = render_page(payload(table, clips, links, made, curves, title=title or " · ".join(names), notes=said))
+    with collection_paused():
+        content = payload(table, clips, links, made, curves, title=title or " · ".join(names), notes=said)
+        page = render_page(content | {"leaderboard": _board(runs)})
     _replace(output, page)
     return output
+
+
+def _board(runs: Sequence[Run]) -> dict[str, Any] | None:
+    """The runs among the published results, where they are on one of those benchmarks."""
+    published = load_published()
+    entries = entries_of(runs, published)
+    return board_tables(build_board(published, entries), [run.name for run in runs]) if entries else None
 
 
 def check_output(output: str | Path) -> None:
@@ -91,15 +104,11 @@ def check_output(output: str | Path) -> None:
 
 def _replace(output: Path, page: str) -> None:
     """Write the page in one step; what goes wrong is told of the page and not of the file it is first written to."""
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(output)
+        write_whole(output, page)
     except OSError as error:
         raise OSError(f"{output}: the page cannot be written: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _clip_notes(finder: ClipFinder, clips: Sequence[Path | None]) -> list[str]:
@@ -107,6 +116,12 @@ def _clip_notes(finder: ClipFinder, clips: Sequence[Path | None]) -> list[str]:
         return []
     absent = sum(clip is None for clip in clips)
     notes = [f"The clips of {absent} moments are not in the given folders."] if absent else []
+    if finder.outside:
+        shown = ", ".join(map(str, sorted(finder.outside)[:3]))
+        notes.append(
+            f"{len(finder.outside)} clips lie outside of the given folders and are not shown, though links or paths "
+            f"lead there: {shown}. Give their folders, too (--videos)."
+        )
     if finder.ambiguous:
         shown = ", ".join(sorted(finder.ambiguous)[:3])
         notes.append(

@@ -18,8 +18,6 @@ it stopped, a larger set begins with the smaller one, and several processes may 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
@@ -30,6 +28,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from timelens_plugins.atomic import write_whole
 from timelens_plugins.synthetic.mp4 import write_mp4
 from timelens_plugins.synthetic.world import Event, Scene, Split, WorldConfig, make_scene, render
 
@@ -100,7 +99,7 @@ def write_benchmark(
             }
             for name, scene, events in described
         }
-        _write_text(folder / f"{subset}-timelens.json", json.dumps(rows, indent=1) + "\n")
+        write_whole(folder / f"{subset}-timelens.json", json.dumps(rows, indent=1) + "\n")
     return folder
 
 
@@ -142,7 +141,7 @@ def write_training_set(
         rows.append(json.dumps(row) + "\n")
     _write_videos(videos, size, fps, processes, "training clips", progress)
     annotations = folder / "timelens-100k.jsonl"
-    _write_text(annotations, "".join(rows))
+    write_whole(annotations, "".join(rows))
     return annotations
 
 
@@ -189,7 +188,7 @@ def _claim(folder: Path, kind: str, **arguments: Any) -> None:
     wanted = json.loads(json.dumps({"format": FORMAT, "kind": kind, **arguments, "world": world}))
     path = folder / "world.json"
     if not path.exists():
-        _write_text(path, json.dumps(wanted, indent=1) + "\n")
+        write_whole(path, json.dumps(wanted, indent=1) + "\n")
         return
     try:
         present = json.loads(path.read_text())
@@ -223,11 +222,3 @@ def _write_video(path: Path, scene: Scene, size: int, fps: float) -> None:
     if not path.exists():  # it gets its name only when complete
         path.parent.mkdir(parents=True, exist_ok=True)
         write_mp4(path, render(scene, size=size, fps=fps), fps)
-
-
-def _write_text(path: Path, text: str) -> None:
-    handle, part = tempfile.mkstemp(prefix=f".{path.name}-", suffix=".part", dir=path.parent)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.chmod(part, 0o644)
-    os.replace(part, path)

@@ -13,15 +13,25 @@ import torch
 from transformers import PreTrainedTokenizerFast, Qwen3VLForConditionalGeneration
 
 from timelens_plugins.answers import GROUNDING_PROMPT, format_answer
+from timelens_plugins.encodings import TimeLensQwen3VLProcessor
+from timelens_plugins.families.tiny import build_model, build_processor, build_tokenizer
 from timelens_plugins.synthetic.shapes import COLORS, SHAPES
-from timelens_plugins.synthetic.tiny import build_model, build_processor, build_tokenizer
 from timelens_plugins.synthetic.world import ACTIONS
-from timelens_plugins.timestamps import TimeLensQwen3VLProcessor
 
-__all__ = ["BASE_CHECKPOINT", "FRAME_SIZE", "build_grounder", "build_grounder_processor", "build_grounder_tokenizer"]
+__all__ = [
+    "BASE_CHECKPOINT",
+    "FRAME_SIZE",
+    "TRAINED_CHECKPOINT",
+    "build_grounder",
+    "build_grounder_processor",
+    "build_grounder_tokenizer",
+]
 
 BASE_CHECKPOINT = Path(__file__).parent / "base"
 """What ``recipes/demo/train_base.py`` teaches: it knows when things happen, but not the benchmark's way to ask."""
+
+TRAINED_CHECKPOINT = Path(__file__).parent / "trained"
+"""What the demo makes of it: it answers the benchmark's question, about coloured shapes and nothing else."""
 
 FRAME_SIZE = 32
 """Pixels a side of a frame as the model sees it."""

@@ -18,6 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 from timelens_plugins.synthetic.benchmark import write_benchmark, write_training_set
 
@@ -25,7 +26,6 @@ __all__ = ["PREFIX", "materialise"]
 
 PREFIX = "synthetic:"
 
-_MODELS = ("qwen3_vl", "qwen2_5_vl")
 _BASE = "base"
 _DATA: dict[str, Callable[..., Path]] = {"training_set": write_training_set, "benchmark": write_benchmark}
 _DATA_OPTIONS = ("clips", "seed", "queries", "size")
@@ -34,8 +34,9 @@ _DATA_OPTIONS = ("clips", "seed", "queries", "size")
 def materialise(name: str, folder: str | Path) -> str:
     """The path of what ``name`` stands for, made under ``folder`` where it is not there yet; any other name as it is.
 
-    The same name always gives the same content. Several processes may ask for the same name at the same time, and a run
-    that was interrupted is continued.
+    The same name always gives the same content. Several processes may ask for the same name at the same time, of one
+    run or of several: each makes it, and the first to be done gives it its name. A run that was interrupted is
+    continued.
 
     Args:
         name: a path or a hub name, returned unchanged, or one that begins with ``synthetic:``.
@@ -51,9 +52,9 @@ def materialise(name: str, folder: str | Path) -> str:
         from timelens_plugins.synthetic.grounder import BASE_CHECKPOINT
 
         return str(BASE_CHECKPOINT)
-    allowed = ("seed",) if kind in _MODELS else _DATA_OPTIONS
-    if kind not in _MODELS and kind not in _DATA:
-        raise ValueError(f"unknown synthetic name {name!r}; known: {', '.join((*_MODELS, _BASE, *_DATA))}")
+    if kind not in _DATA and kind not in (models := _models()):
+        raise ValueError(f"unknown synthetic name {name!r}; known: {', '.join((*models, _BASE, *_DATA))}")
+    allowed = _DATA_OPTIONS if kind in _DATA else ("seed",)
     options: dict[str, int] = {}
     for pair in pairs:
         key, _, value = pair.partition("=")
@@ -63,15 +64,18 @@ def materialise(name: str, folder: str | Path) -> str:
     target = Path(folder) / "-".join([kind, *(f"{key}{value}" for key, value in sorted(options.items()))])
     if kind in _DATA:
         return str(_DATA[kind](target, progress=False, **options))
-    from accelerate import PartialState
+    return str(_checkpoint(target, kind, **options))
 
-    with PartialState().main_process_first():  # among several, transformers lets only the first write
-        return str(_checkpoint(target, kind, **options))
+
+def _models() -> tuple[str, ...]:
+    from timelens_plugins.families.tiny import Family
+
+    return get_args(Family)
 
 
 def _checkpoint(target: Path, family: str, seed: int = 0) -> Path:
     """Complete under another name first: a folder that has the name is a whole checkpoint."""
-    from timelens_plugins.synthetic.tiny import save_checkpoint
+    from timelens_plugins.families.tiny import save_checkpoint
 
     if target.is_dir():
         if not (target / "config.json").is_file():

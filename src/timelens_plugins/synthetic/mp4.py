@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 from numpy.typing import NDArray
+
+from timelens_plugins.atomic import replacing
 
 __all__ = ["write_mp4"]
 
@@ -35,16 +35,9 @@ def write_mp4(path: str | Path, frames: NDArray[np.uint8], fps: float) -> None:
         raise ValueError(f"{path}: expected uint8 frames of shape (n, height, width, 3), got {frames.shape}")
     if frames.shape[1] % 2 or frames.shape[2] % 2:
         raise ValueError(f"{path}: H.264 needs even sides, got {frames.shape[2]}x{frames.shape[1]}")
-    handle, part = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".part", dir=path.parent)
-    os.close(handle)
-    try:
-        with av.open(part, "w", format="mp4") as container:
-            stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=_ENCODER)
-            stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
-            for picture in frames:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-            container.mux(stream.encode())
-        os.chmod(part, 0o644)  # mkstemp's own mode would hide the file from other users
-        os.replace(part, path)
-    finally:
-        Path(part).unlink(missing_ok=True)
+    with replacing(path) as part, av.open(str(part), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=_ENCODER)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        for picture in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())

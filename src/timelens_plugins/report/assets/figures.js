@@ -63,9 +63,10 @@ function headlineSection() {
 
 // Counts beside the metrics. Where moments have several answers, those of answers say so and stand beside all answers.
 const SEVERAL = RUNS.some((run) => run.several);
-const COUNTS = [['unparsed', 'No span', 'answers'], ['missing', 'Missing', 'answers'], ...(SEVERAL ? [['answers', 'Answers', 'given']] : []),
-  ['n', 'Moments'], ['videos', 'Videos']];
-const countHeads = () => COUNTS.map(([, text, of]) => el('th', { scope: 'col', class: 'number minor' }, text, SEVERAL && of && el('small', { class: 'of' }, ` ${of}`)));
+const anyOf = (key) => D.headline.some((block) => block.runs.some((run) => READINGS.some((reading) => run[reading] && key in run[reading].failures)));
+const COUNTS = [['unparsed', 'No span', SEVERAL && 'answers'], ...[['swapped', 'Swapped'], ['zero_length', 'No length']].filter(([key]) => anyOf(key)).map(([key, text]) => [key, text, 'of these']),
+  ['missing', 'Missing', SEVERAL && 'answers'], ...(SEVERAL ? [['answers', 'Answers', 'given']] : []), ['n', 'Moments'], ['videos', 'Videos']];
+const countHeads = () => COUNTS.map(([, text, of]) => el('th', { scope: 'col', class: 'number minor' }, text, of && el('small', { class: 'of' }, ` ${of}`)));
 
 // Built like the cells below them, so that they stand above the numbers and not above their intervals.
 const metricHead = (text) => el('th', { scope: 'col', class: 'number' }, el('b', {}, text), el('small', {}));
@@ -105,7 +106,7 @@ function scoreCells(scores, chance) {
   const { value, ci } = scores.metrics.mIoU;
   const cells = metricCells(cell, forest(value, ci, 0, 1, chance));
   cells.push(...COUNTS.map(([key]) =>
-    el('td', { class: 'number minor' + (['unparsed', 'missing'].includes(key) && scores[key] ? ' notable' : ''), 'data-count': key }, whole(scores[key]))));
+    el('td', { class: 'number minor' + (['unparsed', 'missing'].includes(key) && scores[key] ? ' notable' : ''), 'data-count': key }, whole(scores[key] ?? scores.failures[key] ?? 0))));
   return cells;
 }
 
@@ -166,6 +167,22 @@ function forest(value, ci, low, high, mark) {
   }
   picture.append(svg('circle', { cx: forestX(clamp(value, low, high), low, high).toFixed(2), cy: y, r: ci ? 3.6 : 2.6, class: ci ? 'dot' : 'dot hollow' }));
   return picture;
+}
+
+// Answers that say that the event is not in the video, where that is true of some moments. These are in no other table.
+function rejectionSection() {
+  if (!D.rejections.length) return null;
+  const share = (count, total, rate) => el('td', { class: 'number' }, rate === null ? '–' : [el('b', {}, percent(rate)), el('small', {}, `${whole(count)} of ${whole(total)}`)]);
+  const rows = D.rejections.map((one) => el('tr', { class: runClass(one.run), 'data-run': one.run },
+    el('th', { scope: 'row' }, el('span', { class: 'swatch', 'aria-hidden': true }), el('bdi', {}, RUNS[one.run].name)), el('td', {}, el('bdi', {}, one.subset)),
+    el('td', { class: 'number minor' }, whole(one.absent)), share(one.right, one.absent, one.rates.right),
+    share(one.missed, one.absent, one.rates.missed), share(one.wrong, one.present, one.rates.wrong)));
+  const heads = ['Moments', 'Right rejections', 'Missed rejections', 'Wrong rejections'].map((text) => el('th', { scope: 'col', class: 'number' }, text));
+  return section('rejections', 'Not in the video',
+    'Percentages. Moments whose event is not in the video: answers that say so are right, those with a span miss it. Wrong are such answers about '
+    + 'events that are there, which count as 0 in the other tables. The moments here are in no other table, and not among the samples.',
+    el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Table of rejections' },
+      el('table', { class: 'figures' }, el('thead', {}, el('tr', {}, ['Run', 'Subset'].map((text) => el('th', { scope: 'col' }, text)), heads)), el('tbody', {}, rows))));
 }
 
 function differenceSection() {

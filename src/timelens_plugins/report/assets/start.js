@@ -2,7 +2,7 @@
 
 readAddress();
 const root = document.getElementById('report');
-const parts = RUNS.length ? [headlineSection(), differenceSection(), COUNT ? facetSection() : null, trainingSection(), samplesSection(), notesSection()] : [];
+const parts = RUNS.length ? [headlineSection(), rejectionSection(), differenceSection(), COUNT ? facetSection() : null, trainingSection(), leaderboardSection(), samplesSection(), notesSection()] : [];
 const shown = parts.filter(Boolean);
 const contents = el('nav', { class: 'contents', 'aria-label': 'Contents' },
   shown.map((part) => el('a', { href: `#${part.id}`, onclick: (event) => { event.preventDefault(); part.scrollIntoView(); } }, part.querySelector('h2').textContent)));
