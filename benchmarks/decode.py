@@ -5,6 +5,8 @@
 Without a VIDEO it makes one, `--minutes` long, 1280x720 at 30 fps. Both sides work to the official budget for Qwen3-VL
 and return frames of that size; whether the pixels are the same is checked first. Runs alternate between the sides.
 Times are medians in a warm process; peak memory comes from one fresh process a side, above what it held before reading.
+
+``--cache`` compares decoding with reading the same frames from a folder where they are kept instead.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ import numpy as np
 import torch
 from qwen_vl_utils.vision_process import fetch_video
 
-from timelens_plugins.video import FrameSampling, sample_frames
+from timelens_plugins.video import FrameCache, FrameSampling, sample_frames
 
 SIDES = ("sample_frames", "qwen-vl-utils")
 
@@ -43,6 +45,7 @@ def main() -> int:
     parser.add_argument("--max-frames", type=int, default=768)
     parser.add_argument("--backend", default="auto", help="backend of sample_frames")
     parser.add_argument("--minutes", type=float, default=1.0, help="length of the clip made where no VIDEO is given")
+    parser.add_argument("--cache", action="store_true", help="compare with frames kept on disk, and with nothing else")
     parser.add_argument("--measure-memory", choices=SIDES, help=argparse.SUPPRESS)
     args = parser.parse_args()
     sampling = FrameSampling(fps=args.fps, max_frames=args.max_frames)
@@ -55,6 +58,10 @@ def main() -> int:
     print(", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "qwen-vl-utils", "decord", "av")))
     with tempfile.TemporaryDirectory() as folder:
         videos = args.videos or [make_clip(Path(folder) / f"made_{args.minutes:g}min_720p.mp4", args.minutes)]
+        if args.cache:
+            for video in videos:
+                compare_cached(video, sampling, args)
+            return 0
         print(
             f"\n{'clip':24} {'frames':>11} {'same':>5}   {'ours s':>7} {'theirs s':>8} {'ratio':>5}   "
             f"{'ours CPU s':>10} {'theirs':>7} {'ratio':>5}   {'ours MB':>8} {'theirs':>7} {'ratio':>5}"
@@ -106,6 +113,29 @@ def compare(video: Path, sides: dict[str, Callable[[Path], torch.Tensor]], args:
         mine, other = (statistics.median(figures[side]) for side in SIDES)
         cells.append(f"{mine:{width}.{digits}f} {other:{8 if figures is wall else 7}.{digits}f} {other / mine:5.2f}")
     print(f"{video.name[:24]:24} {shape:>11} {'yes' if same else 'NO':>5}   " + "   ".join(cells), flush=True)
+
+
+def compare_cached(video: Path, sampling: FrameSampling, args: argparse.Namespace) -> None:
+    """CPU seconds of decoding, and of reading what was kept, in turns."""
+    with tempfile.TemporaryDirectory() as folder:
+        time.sleep(max(0.0, video.stat().st_ctime + 2.1 - time.time()))  # what has just been changed is not kept
+        cache = FrameCache(folder, 10**10)
+        expected = sample_frames(video, sampling, backend=args.backend, cache=cache)
+        seconds: dict[str, list[float]] = {"decoded": [], "kept": []}
+        for _ in range(args.repeats):
+            for way, keeping in (("decoded", None), ("kept", cache)):
+                start = time.process_time()
+                found = sample_frames(video, sampling, backend=args.backend, cache=keeping)
+                seconds[way].append(time.process_time() - start)
+                assert torch.equal(found.frames, expected.frames)
+        assert cache.counts["read"] == args.repeats
+        megabytes = sum(file.stat().st_size for file in Path(folder).iterdir()) / 1e6
+    decoded, kept = (statistics.median(values) for values in seconds.values())
+    print(
+        f"{video.name[:24]:24} decoded {decoded:.3f} CPU s, kept {kept:.3f} CPU s, {decoded / kept:.1f}x, "
+        f"{len(expected.frames)} frames in {megabytes:.1f} MB",
+        flush=True,
+    )
 
 
 def measured_memory(side: str, video: Path, args: argparse.Namespace) -> list[float]:

@@ -1,7 +1,9 @@
-"""The demo over several seeds, with its controls; and what difficulty sampling and the plateau's stop do in it.
+"""The demo over several seeds, with its controls; what difficulty sampling, the plateau's stop and several queries of a
+video in a step do in it.
 
     python benchmarks/demo.py seeds --seeds 1 2 3 4 5 --output build/demo_seeds
     python benchmarks/demo.py sampling --seeds 1 2 3 --output build/demo_seeds
+    python benchmarks/demo.py videos --seeds 1 2 3 --output build/demo_seeds
 
 *seeds* runs ``timelens demo`` for each seed and then the control: as many CPU seconds as reinforcement learning and the
 estimate of difficulty took, spent on more supervised fine-tuning, on the clips of both stages.
@@ -9,6 +11,11 @@ estimate of difficulty took, spent on more supervised fine-tuning, on the clips 
 *sampling* trains each seed's fine-tuned model to the last step, without a stop, on moments that are drawn in four ways,
 at a constant rate, so that a stop changes the length of a run and nothing else. It evaluates three checkpoints of each:
 the one the plateau's rule would have kept, the one where it would have stopped, and the last one.
+
+*videos* trains each seed's fine-tuned model as the demo does, to the last step, once with each prompt of a step from
+another clip and once with up to three of the same clip: equally many groups, and the same moments for the evaluation.
+Seconds are those of the training command, start included. *--at* compares them at an earlier step, also of runs that
+were ended before the last one.
 
 All evaluations are those of the demo: ``lmms-eval`` on the held-out moments, official reading. Interrupted, the same
 command continues.
@@ -24,6 +31,7 @@ from pathlib import Path
 from statistics import fmean, median
 
 from timelens_plugins.demo import SIZES
+from timelens_plugins.demo.stages import Cost
 from timelens_plugins.demo.story import Demo
 from timelens_plugins.demo.table import READING, Summary, latest_samples
 from timelens_plugins.metrics import Difference, Sample, evaluate, paired_difference
@@ -36,12 +44,14 @@ RATE = "4e-4"  # where the demo's begins, which falls to 0
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["seeds", "sampling"])
+    parser.add_argument("part", choices=["seeds", "sampling", "videos"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--control", type=int, nargs="*", help="seeds that get the control; default: all")
     parser.add_argument("--size", choices=SIZES, default="default")
     parser.add_argument("--processes", type=int, help="as of timelens demo")
     parser.add_argument("--rl-steps", type=int, default=400, help="of each run of 'sampling'")
+    parser.add_argument("--queries-per-video", type=int, nargs="+", default=[1, 3], help="of each run of 'videos'")
+    parser.add_argument("--at", type=int, help="step at which runs of 'videos' are compared, one of a checkpoint")
     parser.add_argument("--output", type=Path, default=Path("build/demo_seeds"))
     args = parser.parse_args()
     demos = [
@@ -52,6 +62,8 @@ def main() -> int:
         controlled = args.seeds if args.control is None else args.control
         rows = [(demo.seed, demo.run(), more_sft(demo) if demo.seed in controlled else None) for demo in demos]
         print(seeds_table(rows))
+    elif args.part == "videos":
+        print(videos_table([videos(demo, k, args.at) for demo in demos for k in args.queries_per_video]))
     else:
         ways = [(demo.seed, name, way) for demo in demos for name, way in sampling(demo, args.rl_steps)]
         print(sampling_table(ways))
@@ -111,6 +123,82 @@ def _gain(difference: Difference) -> str:
     interval = difference.intervals["mIoU"]
     ends = "" if interval is None else f" ({100 * interval.low:+.1f} … {100 * interval.high:+.1f})"
     return f"{100 * difference.miou:+.1f}{ends}"
+
+
+# ---------------------------------------------------------------------- several queries of a video
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A run with up to so many prompts of a clip in a step.
+
+    Attributes:
+        samples: its answers about the held-out moments.
+        prompts: of a clip in a step, on average.
+    """
+
+    demo: Demo
+    queries: int
+    samples: Sequence[Sample]
+    prompts: float
+
+    @property
+    def cost(self) -> Cost | None:
+        """Of the whole run, where it reached its last step."""
+        return self.demo.stages.costs.get(f"videos_{self.queries}")
+
+    def against(self, other: Sequence[Sample]) -> Difference:
+        return paired_difference(self.samples, other, READING)
+
+
+def videos(demo: Demo, queries: int, at: int | None) -> Joined:
+    demo.until_difficulty()
+    short = name = f"videos_{queries}"
+    target = model = demo.output / short
+    flags = ("--difficulty_file", demo.difficulty, "--queries_per_video", queries)
+    steps = at or demo.settings.rl_steps
+    reached = target / f"checkpoint-{steps}"
+    to_the_end = ("--min_steps", 10 * demo.settings.rl_steps)
+    if at is None or not reached.exists():
+        demo.stages.run(short, lambda: demo.reinforce(target, *flags, *to_the_end), demo.said)
+    if not reached.exists():
+        raise SystemExit(f"{target} has no {reached.name}, so its groups are not as many as those of other runs")
+    if at is not None:
+        name, model = f"{short}_{at}", reached
+    demo.stages.run(f"evaluate {name}", lambda: demo.evaluate(model, name), demo.said)
+    history = json.loads((reached / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+    joined = [entry["queries_per_video"] for entry in history if "queries_per_video" in entry]
+    run = Joined(demo, queries, latest_samples(demo.results(name)), fmean(joined) if joined else 1.0)
+    demo.said(f"seed {demo.seed}, k = {queries}: {100 * evaluate(run.samples, READING).miou:.1f} mIoU")
+    return run
+
+
+def videos_table(runs: Sequence[Joined]) -> str:
+    """The first number of queries is what the others are compared with."""
+    first = runs[0].queries
+    lines = [
+        f"| seed | queries_per_video | prompts a clip | mIoU | gain on SFT, paired 95 % CI | against k = {first}, "
+        "paired 95 % CI | CPU s | seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    means: dict[int, list[tuple[float, ...]]] = {}
+    for run in runs:
+        miou, cost = 100 * evaluate(run.samples, READING).miou, run.cost
+        gain = run.against(latest_samples(run.demo.results("sft")))
+        [base] = [other for other in runs if other.demo is run.demo and other.queries == first]
+        more = run.against(base.samples)
+        means.setdefault(run.queries, []).append((run.prompts, miou, 100 * gain.miou, 100 * more.miou))
+        mark = "*" if cost is not None and cost.starts > 1 else ""
+        spent = "– | –" if cost is None else f"{cost.cpu_seconds:.0f}{mark} | {cost.seconds:.0f}{mark}"
+        lines.append(
+            f"| {run.demo.seed} | {run.queries} | {run.prompts:.2f} | {miou:.1f} | {_gain(gain)} | "
+            f"{'–' if run is base else _gain(more)} | {spent} |"
+        )
+    for queries, found in means.items():
+        prompts, miou, gained, over = (fmean(column) for column in zip(*found, strict=True))
+        beside = "–" if queries == first else f"{over:+.1f}"
+        lines.append(f"| mean | {queries} | {prompts:.2f} | {miou:.1f} | {gained:+.1f} | {beside} | | |")
+    return "\n".join([*lines, "", "* was interrupted: of its last start alone"])
 
 
 # ---------------------------------------------------------------------- sampling and stopping

@@ -20,10 +20,10 @@ import torch
 from transformers import GenerationConfig
 
 from timelens_plugins.answers import GROUNDING_PROMPT
+from timelens_plugins.encodings import load_processor
+from timelens_plugins.families.tiny import build_model, save_checkpoint
 from timelens_plugins.inference.engine import Question, VideoAnswerer
 from timelens_plugins.synthetic.benchmark import write_training_set
-from timelens_plugins.synthetic.tiny import build_model, save_checkpoint
-from timelens_plugins.timestamps import load_processor
 
 
 def main() -> int:

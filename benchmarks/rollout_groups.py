@@ -27,7 +27,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    model = build_model("qwen3_vl").eval()
+    model = build_model("qwen3_vl", 4).eval()
     prompts = [encode_vision(model, build_prompt(model, args.prompt_tokens + 70 * i)) for i in range(args.prompts)]
     config = GenerationConfig(
         do_sample=True,

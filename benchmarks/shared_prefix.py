@@ -23,7 +23,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+from timelens_plugins.families.tiny import Family
 
 TRAINING = ("repeated batch", "one row at a time", "shared prefix", "shared, faster tower", "shared, cached video")
 QUERIES = ("one row per query", "queries in one row")
@@ -35,7 +37,10 @@ KINDS = {"training": TRAINING, "queries": QUERIES, "rollout": ROLLOUT, "vision":
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--family", choices=("qwen3_vl", "qwen2_5_vl"), default="qwen3_vl")
+    parser.add_argument("--family", choices=get_args(Family), default="qwen3_vl")
+    parser.add_argument(
+        "--layers", type=int, default=4, help="of the text model; of eight, qwen3_5 has two of attention"
+    )
     parser.add_argument("--prompt-tokens", type=int, default=4329, help="length of the prompt, video included")
     parser.add_argument("--completions", type=int, default=8, help="completions of the prompt, or queries of the video")
     parser.add_argument("--tokens", type=int, default=24, help="tokens of a completion")
@@ -48,7 +53,7 @@ def main() -> int:
         return 0
     print(machine(args.threads))
     print(
-        f"{args.family}, 4 layers, hidden size 256, prompt of {args.prompt_tokens} tokens, "
+        f"{args.family}, {args.layers} layers, hidden size 256, prompt of {args.prompt_tokens} tokens, "
         f"{args.completions} x {args.tokens} tokens\n"
         f"{'':28}{'CPU s':>9}{'peak MB':>9}{'time':>9}{'memory':>9}"
     )
@@ -98,7 +103,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
 
     logging.set_verbosity_error()
     torch.set_num_threads(args.threads)
-    model = build_model(args.family)
+    model = build_model(args.family, args.layers)
     if args.variant.endswith("faster tower"):
         from timelens_plugins.shared_prefix import accelerate_vision
 
@@ -117,10 +122,10 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     return {"seconds": seconds, "megabytes": (peak() - before) / 1024, "checksum": checksum}
 
 
-def build_model(family: Any) -> Any:
-    from timelens_plugins.synthetic import tiny
+def build_model(family: Family, layers: int) -> Any:
+    from timelens_plugins.families import tiny
 
-    sizes: dict[str, Any] = {"hidden_size": 256, "layers": 4, "heads": 8, "kv_heads": 2, "head_dim": 32}
+    sizes: dict[str, Any] = {"hidden_size": 256, "layers": layers, "heads": 8, "kv_heads": 2, "head_dim": 32}
     tokenizer = tiny.build_tokenizer(["the event happens in 0123456789 seconds"] * 20)
     return tiny.build_model(family, tokenizer, **sizes, vision_hidden_size=64, vision_depth=4, logit_scale=1.0)
 
@@ -134,7 +139,7 @@ def build_prompt(model: Any, tokens: int) -> Any:
     config = model.config
     generator = torch.Generator().manual_seed(0)
     per_frame, text = 64, 40
-    stamp = 6 if config.model_type == "qwen3_vl" else 0
+    stamp = 0 if config.model_type == "qwen2_5_vl" else 6
     frames = max(1, (tokens - text) // (per_frame + stamp))
     words = lambda n: torch.randint(20, 260, (n,), generator=generator)  # noqa: E731
     parts, video = [words(5)], torch.full((per_frame,), config.video_token_id)

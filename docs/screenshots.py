@@ -3,7 +3,7 @@
 Writes ``NAME-light.png``, ``NAME-dark.png`` (the top of the page, 1280 px wide), ``NAME-moments-light.png`` and
 ``-dark.png`` (the list, its first moment open), ``NAME-training-light.png`` and ``-dark.png`` where there are curves,
 and ``NAME-narrow.png`` (400 px wide). Needs Playwright and Chromium:
-``pip install 'timelens-plugins[browser]'``, and Debian's ``chromium``.
+``pip install -c constraints.txt '.[browser]'`` in a clone, and Debian's ``chromium``.
 """
 
 from __future__ import annotations
