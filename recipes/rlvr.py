@@ -16,7 +16,6 @@ import os
 
 from trl import ModelConfig, get_peft_config
 
-from timelens_plugins.families.load import load_model
 from timelens_plugins.grpo import TimeLensGRPOConfig, TimeLensGRPOTrainer
 from timelens_plugins.plateau.best import save_final_model
 from timelens_plugins.recipe import (
@@ -27,10 +26,12 @@ from timelens_plugins.recipe import (
     WeightedDrawing,
     annotated_moments,
     available_moments,
+    base_checkpoint,
     before_training,
     described,
     estimates_of,
     files_of,
+    load_base,
     load_recipe_processor,
     reward_range,
     settings_of_run,
@@ -54,13 +55,9 @@ def main(
     model_config: ModelConfig,
 ) -> None:
     with before_training():
-        if model_config.model_name_or_path is None:
-            raise ValueError("model_name_or_path is not set")
-        if model_config.load_in_8bit or model_config.load_in_4bit:
-            raise ValueError("quantised base weights are not supported: leave load_in_8bit and load_in_4bit out")
         bounds = reward_range(rewards.rewards, training.reward_weights, difficulty)
         resumed = chosen_checkpoint(training.output_dir, training.resume_from_checkpoint)
-        checkpoint = files_of(model_config.model_name_or_path, data.synthetic_folder)
+        checkpoint = base_checkpoint(model_config, data.synthetic_folder)
         data.annotations = files_of(data.annotations, data.synthetic_folder)
 
         processor = load_recipe_processor(data, checkpoint, model_config.model_revision)
@@ -68,13 +65,7 @@ def main(
         annotated = annotated_moments(data)
         moments = suitable_moments(data, annotated)
         description = described(data, annotated, moments)
-        model, _ = load_model(
-            checkpoint,
-            processor=processor,
-            revision=model_config.model_revision,
-            dtype=model_config.dtype,
-            attn_implementation=model_config.attn_implementation,
-        )
+        model = load_base(model_config, checkpoint, processor)
         estimates = None
         if isinstance(difficulty, WeightedDrawing) and difficulty.difficulty_file is not None:
             estimates = estimates_of(difficulty, moments, annotated, settings_of_run(model, processor))

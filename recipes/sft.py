@@ -15,14 +15,15 @@ import os
 
 from trl import ModelConfig, get_peft_config
 
-from timelens_plugins.families.load import load_model
 from timelens_plugins.recipe import (
     DataArguments,
     annotated_moments,
     available_moments,
+    base_checkpoint,
     before_training,
     described,
     files_of,
+    load_base,
     load_recipe_processor,
     start,
     suitable_moments,
@@ -36,25 +37,15 @@ SETTINGS = (DataArguments, TimeLensSFTConfig, ModelConfig)
 
 def main(data: DataArguments, training: TimeLensSFTConfig, model_config: ModelConfig) -> None:
     with before_training():
-        if model_config.model_name_or_path is None:
-            raise ValueError("model_name_or_path is not set")
-        if model_config.load_in_8bit or model_config.load_in_4bit:
-            raise ValueError("quantised base weights are not supported: leave load_in_8bit and load_in_4bit out")
         resumed = chosen_checkpoint(training.output_dir, training.resume_from_checkpoint)
-        checkpoint = files_of(model_config.model_name_or_path, data.synthetic_folder)
+        checkpoint = base_checkpoint(model_config, data.synthetic_folder)
         data.annotations = files_of(data.annotations, data.synthetic_folder)
 
         processor = load_recipe_processor(data, checkpoint, model_config.model_revision)
         annotated = annotated_moments(data)
         suitable = suitable_moments(data, annotated)
         moments = available_moments(data, suitable, training.on_bad_video)
-        model, _ = load_model(
-            checkpoint,
-            processor=processor,
-            revision=model_config.model_revision,
-            dtype=model_config.dtype,
-            attn_implementation=model_config.attn_implementation,
-        )
+        model = load_base(model_config, checkpoint, processor)
     description = described(data, annotated, suitable)
     trainer = TimeLensSFTTrainer(
         model=model,

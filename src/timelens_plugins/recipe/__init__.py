@@ -3,6 +3,7 @@
 - :mod:`~timelens_plugins.recipe.parsing`: from a configuration file and flags to settings
 - :mod:`~timelens_plugins.recipe.running`: the start, and what is said where settings or data are wrong
 - :mod:`~timelens_plugins.recipe.data`: annotations, videos, filters, frames, the prompt
+- :mod:`~timelens_plugins.recipe.base`: the checkpoint that is trained
 - :mod:`~timelens_plugins.recipe.rewards`: rewards by name, or one's own
 - :mod:`~timelens_plugins.recipe.drawing`: which moments are trained on
 - :mod:`~timelens_plugins.recipe.selection`: the moments that these settings choose
@@ -13,6 +14,7 @@
 A setting has one name in YAML, flags and Python, and every setting that would have no effect is an error.
 """
 
+from timelens_plugins.recipe.base import base_checkpoint, load_base
 from timelens_plugins.recipe.data import (
     DataArguments,
     annotated_moments,
@@ -41,12 +43,14 @@ __all__ = [
     "annotated_moments",
     "api_settings",
     "available_moments",
+    "base_checkpoint",
     "before_training",
     "described",
     "drawing",
     "estimates_of",
     "files_of",
     "from_dict",
+    "load_base",
     "load_recipe_processor",
     "parse",
     "reward_range",

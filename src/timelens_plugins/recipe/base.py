@@ -1,0 +1,37 @@
+"""The checkpoint that a recipe trains, by TRL's ``ModelConfig``."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedModel
+from trl import ModelConfig
+
+from timelens_plugins.encodings import InterleavedTimestampsMixin
+from timelens_plugins.families.load import load_model
+from timelens_plugins.recipe.sources import files_of
+
+__all__ = ["base_checkpoint", "load_base"]
+
+
+def base_checkpoint(config: ModelConfig, folder: str) -> str:
+    """Path or hub id of the checkpoint; what its name stands for is made under ``folder``.
+
+    Raises:
+        ValueError: none is set; quantised weights are asked for; as :func:`~timelens_plugins.recipe.sources.files_of`.
+    """
+    if config.model_name_or_path is None:
+        raise ValueError("model_name_or_path is not set")
+    if config.load_in_8bit or config.load_in_4bit:
+        raise ValueError("quantised base weights are not supported: leave load_in_8bit and load_in_4bit out")
+    return files_of(config.model_name_or_path, folder)
+
+
+def load_base(config: ModelConfig, checkpoint: str, processor: InterleavedTimestampsMixin) -> PreTrainedModel:
+    """The model of ``checkpoint`` with the settings of ``config``."""
+    model, _ = load_model(
+        checkpoint,
+        processor=processor,
+        revision=config.model_revision,
+        dtype=config.dtype,
+        attn_implementation=config.attn_implementation,
+    )
+    return model
