@@ -14,7 +14,7 @@ and named in the output. Per model, with as many of its layers as fit the memory
 - *step*: rollout and training together, with the prompt computed twice and once (``keep_prefill``);
 - *rollout*: vision, prefill and sampling by themselves, shared against plain;
 - *noise*: log-probs of shared against plain, and of training against sampling; cosines of gradients;
-- *vision*: ``accelerate_vision`` against the tower as it is;
+- *vision*: the tower with the shortcuts of ``accelerate_vision`` against as it is;
 - training, rollout and noise again with flash attention, and a step under DeepSpeed.
 
 The language model and the mergers are trained, the tower is frozen, layers are checkpointed. There is no optimizer but

@@ -11,7 +11,7 @@ import dataclasses
 import gc
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,13 +25,13 @@ from timelens_plugins.inference.plain import generate_plain, repeated_vision
 from timelens_plugins.shared_prefix import (
     KeptPrefix,
     PromptTree,
-    accelerate_vision,
     complete,
     encode_vision,
     generate_groups,
     log_probs,
     prefill,
 )
+from timelens_plugins.shared_prefix.acceleration import Shortcut, batch_frames, project_patches
 from timelens_plugins.shared_prefix.locate import language_head, vision_language_model, vision_tower
 from timelens_plugins.shared_prefix.sampling import NO_SAMPLING
 
@@ -166,29 +166,27 @@ def noise(bench: Bench, model: Any, size: Size) -> None:
 
 
 def vision(bench: Bench, model: Any, size: Size) -> None:
-    """The tower with ``accelerate_vision`` against as it is, alone and with its backward."""
+    """The tower with the shortcuts of ``accelerate_vision`` against as it is, alone and with its backward."""
     tower = vision_tower(vision_language_model(model))
     frozen = [p for p in tower.parameters() if not p.requires_grad]
+    shortcuts = {
+        "patches by a product": (project_patches,),
+        "frames in a batch": (batch_frames,),
+        "both": (project_patches, batch_frames),
+    }
     for tokens in size.prompts:
         encoder = _Encoder(model, tokens, bench.device)
-        ways = [
-            Way("stock", lambda _, e=encoder: e.forward()),
-            Way("accelerated", lambda _, e=encoder: e.accelerated(e.forward), {"stock": 1}),
-        ]
         model.eval()
         with torch.no_grad():
             stock = encoder.forward()
-            difference = (encoder.accelerated(encoder.forward) - stock).abs().max() / stock.abs().max()
-            bench.note("accelerated against stock", {"largest_difference": float(difference)}, prompt_tokens=tokens)
-            bench.measure(ways, prompt_tokens=tokens, part="forward")
-        ways = [
-            Way("stock", lambda _, e=encoder: e.step(), {}, encoder.forget),
-            Way("accelerated", lambda _, e=encoder: e.accelerated(e.step), {"stock": 1}, encoder.forget),
-        ]
+            difference = (encoder.by(shortcuts["both"], encoder.forward) - stock).abs().max() / stock.abs().max()
+            bench.note("both against stock", {"largest_difference": float(difference)}, prompt_tokens=tokens)
+            bench.measure(encoder.ways(shortcuts, encoder.forward), prompt_tokens=tokens, part="forward")
         model.train()
         try:
             for parameter in frozen:
                 parameter.requires_grad_(True)
+            ways = encoder.ways(shortcuts, encoder.step, encoder.forget)
             bench.measure(ways, prompt_tokens=tokens, part="forward and backward")
         finally:
             for parameter in frozen:
@@ -269,13 +267,27 @@ class _Encoder:
         """With backward."""
         self.forward().float().square().mean().backward()
 
-    def accelerated(self, run: Callable[[], Any]) -> Any:
-        """The same with ``accelerate_vision``."""
-        changed = accelerate_vision(self.model)
+    def by(self, shortcuts: Sequence[Shortcut], run: Callable[[], Any]) -> Any:
+        """The same with shortcuts, which take no time to put in and out."""
+        tower = vision_tower(vision_language_model(self.model))
+        undo = [shortcut(tower) for shortcut in shortcuts]
         try:
             return run()
         finally:
-            changed.remove()
+            for one in undo:
+                one()
+
+    def ways(
+        self,
+        shortcuts: Mapping[str, Sequence[Shortcut]],
+        run: Callable[[], Any],
+        prepare: Callable[[], Any] = lambda: None,
+    ) -> list[Way]:
+        """Stock, and with each set of shortcuts."""
+        return [Way("stock", lambda _: run(), {}, prepare)] + [
+            Way(name, lambda _, chosen=chosen: self.by(chosen, run), {"stock": 1}, prepare)
+            for name, chosen in shortcuts.items()
+        ]
 
     def forget(self) -> None:
         """Gradients."""
