@@ -311,6 +311,24 @@ def test_what_a_process_has_begun_is_left_to_it_until_it_starts_again(tmp_path: 
             assert all(fresh.begin(clip) for clip in clips[:-1])
 
 
+def test_a_process_that_comes_through_while_another_looks_at_what_it_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = clips_of(many())
+    with Shard(tmp_path / "d.jsonl", clips, {}, 1, 2) as other, Shard(tmp_path / "d.jsonl", clips, {}, 0, 2) as one:
+        begun = other._begun
+        read = Path.read_text
+
+        def late(path: Path, *args: Any, **kwargs: Any) -> str:
+            if path == begun:
+                path.unlink()  # as the other does when it is through
+            return read(path, *args, **kwargs)
+
+        monkeypatch.setattr(Path, "read_text", late)
+        assert begun.exists()
+        assert one.begin(one.mine[0])
+
+
 def test_the_costliest_videos_come_first(tmp_path: Path) -> None:
     class Costly(Scripted):
         def cost(self, clip: ClipKey, questions: int) -> float:

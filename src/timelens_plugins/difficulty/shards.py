@@ -198,9 +198,12 @@ class Shard:
     def _begun_by(self, index: int) -> Set[str]:
         """Clips that process ``index`` has begun of this work; none for this one, which begins them again."""
         path = self.folder / f"begun-{index}-of-{self._count}.txt"
-        if path == self._begun or not path.exists():
+        if path == self._begun:
             return frozenset()
-        work, *begun = path.read_text(encoding="utf-8").splitlines() or [""]
+        try:
+            work, *begun = path.read_text(encoding="utf-8").splitlines() or [""]
+        except FileNotFoundError:  # it has not started, or is through
+            return frozenset()
         return set(begun) if work == self._work else frozenset()
 
     def _unread_by(self, index: int) -> dict[str, str] | None:
