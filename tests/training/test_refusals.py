@@ -111,6 +111,7 @@ def _checkpoint(folder: Path, *names: str) -> Path:
 ZERO2 = [f"global_step2/bf16_zero_pp_rank_{i}_mp_rank_00_optim_states.pt" for i in range(2)]
 ZERO3 = [f"global_step2/zero_pp_rank_{i}_mp_rank_00_optim_states.pt" for i in range(2)]
 FILES = {
+    "nothing": ["scheduler.pt"],
     "none": ["optimizer.pt"],
     "fsdp2": ["optimizer.bin"],
     "sharded fsdp2": ["optimizer_0/.metadata"],
@@ -123,6 +124,7 @@ FILES = {
     ("saved", "stage", "fsdp2", "processes", "told"),
     [
         ("none", None, False, 5, None),
+        ("nothing", None, False, 1, r"has no optimizer\.pt, so the optimizer would begin anew"),
         ("fsdp2", None, True, 5, None),
         ("sharded fsdp2", None, True, 5, None),
         ("zero2", 1, False, 2, None),

@@ -78,7 +78,7 @@ def check_same_sharding(folder: Path, accelerator: Any) -> None:
         accelerator: of the run.
 
     Raises:
-        ValueError: with the remedy.
+        ValueError: with the remedy; also where there is no state at all, without which transformers goes on in silence.
     """
     saved, running = _saved_under(folder), _running_under(accelerator)
     if saved != running:
@@ -102,6 +102,11 @@ def _saved_under(folder: Path) -> str:
         return "DeepSpeed ZeRO-1 or ZeRO-2" if whole else "DeepSpeed ZeRO-3"
     if (folder / "optimizer.bin").is_file() or any(folder.glob("optimizer_0*")):
         return "FSDP2"
+    if not (folder / "optimizer.pt").is_file():
+        raise ValueError(
+            f"{folder} has no optimizer.pt, so the optimizer would begin anew in the middle of the run: continue from "
+            "another checkpoint, or train its weights on in another output_dir (model_name_or_path)"
+        )
     return "no sharding"
 
 
