@@ -9,7 +9,7 @@ from functools import lru_cache
 from timelens_plugins.answers.candidates import Candidate
 from timelens_plugins.answers.choice import Standing
 from timelens_plugins.answers.tokens import Tokens
-from timelens_plugins.answers.vocabulary import Kind
+from timelens_plugins.answers.vocabulary import Kind, kinds
 
 __all__ = ["find_denials", "is_withdrawn", "says_absent", "says_nothing", "stands_alone"]
 
@@ -26,14 +26,14 @@ _IN_THE_VIDEO = r"in (?:the|this) (?:given |provided |entire |whole )?(?:video|c
 _DENIAL = re.compile(
     rf"{_NOT}(?: [a-z']{{1,20}}){{0,4}}? {_VERB}[a-z]{{0,6}}\b"
     rf"|(?:{_NOT}(?: anywhere)?|\bnowhere) {_IN_THE_VIDEO}"
-    rf"|\b(?:nobody|nothing|no one|nowhere)\b(?: [a-z']{{1,20}}){{1,8}}? in (?:the|this) (?:given |provided )?"
-    rf"(?:video|clip|footage)\b"
+    rf"|\b(?:nobody|nothing|no one|nowhere)\b(?! else\b)(?: [a-z']{{1,20}}){{1,8}}? in (?:the|this)"
+    rf" (?:given |provided )?(?:video|clip|footage)\b"
     rf"|\bno (?!better |other |further |more )(?:such |[a-z]{{1,15}} ){{0,2}}(?:event|moment|scene|instance|evidence"
     rf"|sign|trace|indication|segment|occurrence|match|action"
     rf"|activity)[a-z]{{0,3}}\b"
     rf"|{_NOT}(?: [a-z']{{1,20}}){{1,8}}? (?:at any (?:point|time)|anywhere)\b"
-    r"|\bthere(?:'s| is| are| was| were) no(?: [a-z']{1,20}){1,8}? in (?:the|this) (?:given |provided )?"
-    r"(?:video|clip|footage)\b"
+    r"|\bthere(?:'s| is| are| was| were) no(?! (?:one else|others?|further|more|additional)\b)(?: [a-z']{1,20}){1,8}?"
+    r" in (?:the|this) (?:given |provided )?(?:video|clip|footage)\b"
     r"|\bunable to\b|\bimpossible to\b|\babsent from\b|\bmissing from\b|\bnone of\b|(?<=answer: )none\b|\bn/a\b"
     rf"|{_CJK_DENIAL}"
 )
@@ -61,17 +61,20 @@ _LETTERS = frozenset(string.ascii_lowercase)
 _LONGEST_STEM = len("would") + 1  # before "n't"; "can" before "not" is shorter
 
 _LOCAL = re.compile(
-    r"(?: [a-z']{1,15}){0,3}? (?:until|till|before|prior|after|again|elsewhere|outside|anywhere else|anymore|only"
-    r"|beyond|than|except|besides|in the (?:first|beginning|rest)|at the (?:beginning|start)"
+    r"(?: [a-z']{1,15}){0,3}? (?:until|till|before|prior|after|again|elsewhere|outside|anymore|only"
+    r"|else|other|others|another|beyond|than|except|besides|in the (?:first|beginning|rest)|at the (?:beginning|start)"
     r"|(?:in|from|between|at|during) (?:about |around |the )?[0-9])"
 )
 _RELATIVE = re.compile(r"\b(?:who|which|that)(?: (?:is|are|was|were))? $")
 _IN_VIDEO = re.compile(r" (?:in|at|from|anywhere)\b")
 _BEHIND_TIME = re.compile(r"[0-9](?: ?s(?:ec(?:ond)?s?)?)?\)? (?:(?:do|does|did|is|are|was|were) )?$")
 _ABOUT = re.compile(
-    r"\b(?:events?|moments?|actions?|activity|it|this|that|such|there|scenes?|query|sentence|description|described|video|"
-    r"clip|footage|i|unable|impossible|no|none|n/a|nobody|nothing|one|nowhere)\b|没有|未|不|无法|ません"
+    r"\b(?:events?|moments?|actions?|activity|it|this|(?<!note )that|such|there|scenes?|query|sentence|description|"
+    r"described|video|clip|footage|i|unable|impossible|no|none|n/a|nobody|nothing|one|nowhere)\b|没有|未|不|无法|ません"
 )
+_LED = re.compile(kinds("[open list from between start newline]{0,6}"))
+_CLOSED = re.compile(kinds("close{0,4} comma? close{0,4} (?: [stop newline] | $)"))
+_CJK_LOCAL = re.compile("之前|之后|之後|以前|以后|以後|此前|此后|此後|其他|其它|其余|其餘|别的|別的")
 _DIGIT = re.compile("[0-9]")
 _NOTHING = re.compile(r"[\[\](){}\s,.\"']*(?:none|null|n/?a|no|nothing|not applicable|-1(?:, ?-1)?)?[\[\](){}\s,.\"']*")
 
@@ -101,11 +104,13 @@ def _any_of(signs: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(signs) if signs else "(?!)")
 
 
-def find_denials(text: str, local: bool = False) -> list[int]:
+def find_denials(text: str, local: bool = False, about_event: bool = False) -> list[int]:
     """Where a cleaned text says that the event does not happen in the video at all: the end of each such phrase.
 
     A denial for some time only (``does not happen until 5 s``, ``in the first half``) is none, nor is one about
-    something else (``the cup is not visible``). With ``local``, those for some time count too.
+    something else (``the cup is not visible``, ``nothing else happens in the video``). With ``local``, those for some
+    time count too. With ``about_event``, those whose own subject is something else (``his face is not in the video``)
+    do not.
     """
     ends: list[int] = []
     position = 0
@@ -131,8 +136,10 @@ def find_denials(text: str, local: bool = False) -> list[int]:
             continue  # "an instructor that cannot be seen"
         if not local and (_BEHIND_TIME if found[0].isascii() else _DIGIT).search(text[begin:start]):
             continue  # "5 - 9 s does not show it"
-        if _ABOUT.search(text, begin, found.end() + 40):
-            ends.append(found.end())
+        if not found[0].isascii() and _CJK_LOCAL.search(text, begin, position + 4):
+            continue  # "没有出现其他人", "之前没有发生"
+        if _ABOUT.search(text, begin, start + len(found[0].split(" ")[0]) if about_event else position + 40):
+            ends.append(position)
     return ends
 
 
@@ -146,8 +153,11 @@ def is_withdrawn(chosen: list[Candidate], standing: Standing, denials: list[int]
 
     What is stated as the time of the event stands, unless a denial follows after a ``wait`` or ``actually``. Times
     that are only written somewhere fall, unless they follow the denial after a ``but``: then they are the model's
-    guess. So do those from 0 on, where a denial is for some time only (``not seen from 0 to 31 s``).
+    guess. So do those from 0 on, where a denial is for some time only (``not seen from 0 to 31 s``). Where the answer
+    begins with the times and nothing else beside them, a denial has to be about the event.
     """
+    if _alone(chosen, tokens):
+        denials = find_denials(tokens.text, about_event=True)
     if not denials:
         if standing >= Standing.HAPPENS or any(candidate.seconds[0] != 0 for candidate in chosen):
             return False
@@ -161,6 +171,12 @@ def is_withdrawn(chosen: list[Candidate], standing: Standing, denials: list[int]
         return True
     denied, first = tokens.index_at(denials[0]), chosen[0].first
     return all(tokens.kinds.find(kind, denied, first) < 0 for kind in (Kind.BUT, Kind.TURN))
+
+
+def _alone(chosen: list[Candidate], tokens: Tokens) -> bool:
+    """Whether a text begins with the candidates, as a list or a sentence of nothing else."""
+    before, after = tokens.kinds[: chosen[0].first], tokens.kinds[chosen[-1].last + 1 :]
+    return bool(_LED.fullmatch(before) and _CLOSED.match(after))
 
 
 def says_absent(text: str) -> bool:
