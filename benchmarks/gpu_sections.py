@@ -67,7 +67,7 @@ def rollout(bench: Bench, model: Any, size: Size) -> None:
     """Vision, prefill and sampling of completions of equal length."""
     model.eval()
     config = _sampling(model, size.tokens)
-    for tokens in size.prompts:
+    for tokens in sorted(size.prompts):
         case = _Case(model, tokens, size, bench.device)
 
         def shared(c: _Case, completions: int, queries: int) -> Any:
@@ -136,8 +136,11 @@ def step(bench: Bench, model: Any, size: Size) -> None:
 
 
 def noise(bench: Bench, model: Any, size: Size) -> None:
-    """Log-probs of sampled completions: while sampling, shared, plain by rows, plain in a batch; and some gradients."""
-    for tokens in size.prompts[:2]:
+    """Log-probs of sampled completions: while sampling, shared, plain by rows, plain in a batch; and some gradients.
+
+    For the shorter prompt also against the same weights computed in single precision, plain rows.
+    """
+    for tokens in sorted(size.prompts[:2]):
         if bench.left() < 0:
             raise TimeoutError("no time left")
         case = _Case(model, tokens, size, bench.device)
@@ -152,12 +155,19 @@ def noise(bench: Bench, model: Any, size: Size) -> None:
             batch = case.plain_log_probs(answers[:2])
         assert scores.entropies is not None
         entropy = float(scores.entropies.mean())
-        for what, found, expected in (
+        pairs = [
             ("shared against plain rows", shared, rows),
             ("plain rows against a plain batch of 2", rows[:2], batch),
             ("training (shared) against sampling (shared)", shared, sampled),
             ("training (plain rows) against sampling (shared)", rows, sampled),
-        ):
+        ]
+        if tokens != size.prompts[0]:
+            exact = _in_single_precision(model, lambda c=case, own=answers[:2]: c.plain_log_probs(own))
+            pairs += [
+                ("shared against single precision", shared[:2], exact),
+                ("plain rows against single precision", rows[:2], exact),
+            ]
+        for what, found, expected in pairs:
             bench.note(what, _differences(found, expected) | {"entropy": entropy}, prompt_tokens=case.tokens)
         if tokens == size.prompts[0]:
             continue  # gradients of a short prompt: plain rows of a long one take long
@@ -311,16 +321,15 @@ class _Case:
         plain: Callable[[_Case, int], Any],
         prepare: Callable[[], Any] = lambda: None,
     ) -> list[Way]:
-        """Shared with all numbers of completions and queries, then the plain batches."""
+        """Shared with all numbers of completions and queries, then the smallest plain batch."""
         found = [
             Way(f"shared, {g} x {k}", lambda _, g=g, k=k: shared(self, g, k), {ROW: g * k, _batch(g): k}, prepare)
             for g in self.size.completions
             for k in self.size.queries
         ]
-        return found + [
-            Way(_batch(g), lambda _, g=g: plain(self, g), {ROW: g}, prepare, lambda done, g=g: done.get(ROW, 0.0) * g)
-            for g in self.size.completions
-        ]
+        g = self.size.completions[0]  # larger ones are so many rows
+        batch = Way(_batch(g), lambda _: plain(self, g), {ROW: g}, prepare, lambda done: done.get(ROW, 0.0) * g)
+        return [*found, batch]
 
     def forget(self) -> None:
         """Gradients."""
@@ -400,6 +409,18 @@ def _sampled(case: _Case, config: GenerationConfig, completions: int) -> tuple[l
     finally:
         hook.remove()
     return answers, _chosen(torch.stack(logits, dim=1), torch.stack(answers))
+
+
+@torch.no_grad()
+def _in_single_precision(model: Any, compute: Callable[[], Tensor]) -> Tensor:
+    """What is computed while the weights, as they are, are in fp32."""
+    try:
+        for parameter in model.parameters():
+            parameter.data = parameter.data.float()
+        return compute()
+    finally:
+        for parameter in model.parameters():
+            parameter.data = parameter.data.bfloat16()
 
 
 def _differences(found: Tensor, expected: Tensor) -> dict[str, float]:

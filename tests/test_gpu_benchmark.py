@@ -54,7 +54,7 @@ def test_one_run(gpu: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[
         )
         assert len(shared["runs"]) == 2
     noise = {(r["model"], r["way"]): r["values"] for r in rows if r["section"] == "noise"}
-    assert len(noise) == 10
+    assert len(noise) == 14
     for (_, way), values in noise.items():
         if "gradients" in way:
             assert all(value > 0.99 for name, value in values.items() if name.endswith("cosine"))

@@ -111,6 +111,8 @@ def plain_scores(model: nn.Module, tree: PromptTree, temperature: float = 1.0) -
     inputs["attention_mask"] = torch.cat([torch.ones_like(inputs["input_ids"]), mask], dim=1)
     inputs["input_ids"] = torch.cat([inputs["input_ids"], pad], dim=1)
     inputs["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(pad)], dim=1)
+    device = next(model.parameters()).device
+    inputs = {name: value.to(device) for name, value in inputs.items()}
     logits = model(**inputs, use_cache=False).logits[:, prompt_length - 1 : -1]
     log_softmax = torch.log_softmax(logits / temperature, dim=-1)
     found: dict[int, tuple[Tensor, Tensor]] = {}
@@ -118,7 +120,7 @@ def plain_scores(model: nn.Module, tree: PromptTree, temperature: float = 1.0) -
         at = 0
         for branch in path:
             rows = log_softmax[i, at : at + branch.tokens.numel()]
-            picked = rows.gather(-1, branch.tokens[:, None])[:, 0]
+            picked = rows.gather(-1, branch.tokens[:, None].to(device))[:, 0]
             found.setdefault(id(branch), (picked, -(rows.exp() * rows).sum(-1)))
             at += branch.tokens.numel()
     scored = [found[id(b)] for b in tree.scored_branches()]
