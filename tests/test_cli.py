@@ -190,6 +190,8 @@ def test_where_nothing_can_be_written_is_said_before_any_work(
         os.mkfifo("pipe")
         assert main(words.replace("OUT", "pipe").split()) == 2
         assert "pipe: a device, pipe or socket" in capsys.readouterr().err
+    assert main(words.replace("OUT", "-").split()) == 2
+    assert "-: nothing is written to the standard output; name a file" in capsys.readouterr().err
     assert not worked
     # A folder that is not there is made, by every command alike.
     assert main(words.replace("OUT", "new/folder/out.png").split()) == 0

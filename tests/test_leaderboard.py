@@ -360,11 +360,13 @@ def test_other_benchmarks_are_passed_over_by_name(tmp_path: Path, capsys: pytest
     content["results"] |= {"mvbench": {}, "g": {}}
     path.write_text(json.dumps(content))
     assert main(["leaderboard", str(folder)]) == 0
-    assert capsys.readouterr().err == f"timelens leaderboard: passed over, another benchmark: {path}: mvbench\n"
+    assert capsys.readouterr().err == f"timelens leaderboard: {path}: passed over, another benchmark: mvbench.\n"
     del content["results"][TASK]
     path.write_text(json.dumps(content))
     assert main(["leaderboard", str(folder)]) == 2
-    assert "no results on TimeLens-Bench" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no results on TimeLens-Bench" in said
+    assert said.count("passed over") == 1
 
 
 def test_formats_hold_the_same_figures(one: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

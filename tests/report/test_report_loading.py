@@ -155,8 +155,9 @@ def test_broken_samples_in_a_folder_are_not_passed_over(tmp_path: Path) -> None:
 def test_equal_names_get_more_of_their_paths(tmp_path: Path) -> None:
     files = [write_samples(tmp_path / folder / "samples.jsonl", make_samples(2)) for folder in ("a", "b")]
     assert [run.name for run in load_runs(files)] == ["a/samples", "b/samples"]
-    first, second = load_runs([files[0], files[0]])
+    first, second = load_runs([RESULTS, RESULTS], annotations=[RESULTS.with_name("annotations.json")] * 2)
     assert first.name != second.name
+    assert len(load_runs([RESULTS, RESULTS])) == 1
 
 
 def test_difficulty_rows_with_one_and_several_answers() -> None:

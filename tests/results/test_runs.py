@@ -164,6 +164,24 @@ def test_a_file_that_is_found_twice_counts_once(command: str, tmp_path: Path) ->
     assert (rows_of(command, tmp_path, record, *samples), (tmp_path / "out").read_bytes()) == found
 
 
+@pytest.mark.parametrize("command", ["score", "report", "leaderboard"])
+def test_a_file_that_is_given_twice_is_one_run(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "results" / "a"
+    folder.mkdir(parents=True)
+    file = folder / "charades-timelens.json"
+    file.write_text(json.dumps({"a.mp4>>>q>>>[[1, 7]]": {"timestamps": [[1, 6]], "answers": ""}}))
+    other = folder / ".." / "a" / file.name
+    (alone,) = rows_of(command, tmp_path, file)
+    capsys.readouterr()
+    assert rows_of(command, tmp_path, file, other, file) == [alone]
+    if command != "leaderboard":
+        assert f"{other}: given more than once, counts once." in "".join(capsys.readouterr())
+    assert rows_of(command, tmp_path, file, folder) == rows_of(command, tmp_path, folder)
+    assert len(rows_of(command, tmp_path, f"x={file}", f"y={file}")) == 2
+
+
 def test_every_run_has_an_average_and_the_figures_of_its_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -139,7 +139,7 @@ def test_more_gpus_than_prompts_have_no_work() -> None:
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "plan.json"
-    assert main(["plan", "--model", "qwen3-vl-8b", "--gpus", "8", "64", "--json", str(out)]) == 0
+    assert main(["plan", "--model", "qwen3-vl-8b", "--gpus", "8", "64", "8", "--json", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "8,767,123,696 parameters" in printed
     found = json.loads(out.read_text())

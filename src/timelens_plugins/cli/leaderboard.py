@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         assume_protocol=args.assume_protocol,
     )
     if paths and not read.entries:
-        raise ValueError(f"no results on TimeLens-Bench; passed over: {'; '.join(read.passed_over)}")
+        raise ValueError(f"no results on TimeLens-Bench. {' '.join(read.passed_over)}")
     if args.benchmark is not None and all(entry.benchmark != args.benchmark for entry in read.entries):
         raise ValueError(f"--benchmark {args.benchmark}: without effect, as every file says which benchmark is its own")
     board = render(build_board(published, read.entries, original=args.original, sets=args.sets), args.format)
@@ -65,5 +65,5 @@ def run(args: argparse.Namespace) -> int:
     else:
         write_whole(args.output, board.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
     for said in read.passed_over:
-        print(f"timelens leaderboard: passed over, {said}", file=sys.stderr)
+        print(f"timelens leaderboard: {said}", file=sys.stderr)
     return 0

@@ -57,6 +57,8 @@ def check_places(args: argparse.Namespace) -> None:
     _refuse_one_for_two(written)
     _refuse_tables(args, written)
     for name, path in written.items():
+        if path == Path("-"):
+            raise ValueError(f"{_option(name)}{path}: nothing is written to the standard output; name a file")
         _make_room(_option(name), path, folder=name in ("charts", "clip", "sheet", "journal") or args.command == "demo")
 
 

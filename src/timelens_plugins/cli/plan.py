@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         peak=args.peak * 1e12, utilisation=args.mfu, network=args.network * 1e9, memory=args.memory * 1e9
     )
     found: dict[str, Any] = plan(
-        read_shape(args.model), work, hardware, gpus=args.gpus, prompts=args.prompts, steps=args.steps
+        read_shape(args.model), work, hardware, gpus=[*dict.fromkeys(args.gpus)], prompts=args.prompts, steps=args.steps
     )
     print(tables(found))
     if args.json is not None:

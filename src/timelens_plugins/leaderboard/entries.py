@@ -38,7 +38,7 @@ AGREE = 0.005  # percentage points between samples and results.json that roundin
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """What was read, and what was passed over, a phrase each."""
+    """What was read, and what was passed over, a sentence each."""
 
     entries: tuple[Entry, ...]
     passed_over: tuple[str, ...]
@@ -80,9 +80,8 @@ def read_entries(
         if (found := _benchmark(source.place, source.task, published, benchmark)) is not None:
             chosen.append((source, found.key))
         elif source.task or source.folder is not None:
-            passed_over.append(
-                f"another benchmark: {source.place}: {source.task or 'no TimeLens-Bench file by its name'}"
-            )
+            other = source.task or "no TimeLens-Bench file by its name"
+            passed_over.append(f"{source.place}: passed over, another benchmark: {other}.")
         else:
             raise ValueError(
                 f"{source.place}: neither its name nor its content says which benchmark it belongs to; name it "
@@ -94,7 +93,7 @@ def read_entries(
         try:
             file = load_source(source, annotations=beside, reparse=reparse)
         except PredictOnly as error:
-            passed_over.append(str(error))
+            passed_over.append(f"passed over, {error}.")
         else:
             place = None if name else source.place if source.folder is None else source.place.parent
             together.setdefault((name, place, key), []).append(file)

@@ -244,7 +244,7 @@ def load_runs(
     annotations: Sequence[str | Path] = (),
     reparse: bool = False,
 ) -> list[Run]:
-    """Read files and folders, and tell which of them belong together.
+    """Read files and folders, and tell which of them belong together. A file that is given twice counts once.
 
     Args:
         paths: as of :func:`find_sources`; difficulty files, too. Tasks of which no samples were logged are passed over.
@@ -262,12 +262,14 @@ def load_runs(
         raise ValueError("there is no file of results")
     check_names(names, paths)
     sources, notes = find_sources(paths)
-    groups: dict[object, list[Source]] = {}
+    newest: list[Source] = []
     for given, path in enumerate(paths):
-        for source in _newest([s for s in sources if s.given == given], path, notes.setdefault(given, [])):
-            group = groups.setdefault(_together(source, names), [])
-            if not any((s.place, s.task) == (source.place, source.task) for s in group):
-                group.append(source)
+        newest += _newest([s for s in sources if s.given == given], path, notes.setdefault(given, []))
+    groups: dict[object, list[Source]] = {}
+    for source in newest if len(annotations) > 1 else _once(newest, names, notes):
+        group = groups.setdefault(_together(source, names), [])
+        if not any((s.place, s.task) == (source.place, source.task) for s in group):
+            group.append(source)
     _refuse_several_models(groups, paths)
     own = iter(_labels([group for key, group in groups.items() if not isinstance(key, str)]))
     chosen = [source for group in groups.values() for source in group]
@@ -313,6 +315,16 @@ def _newest(sources: list[Source], path: str | Path, notes: list[str]) -> list[S
     return list(newest.values())
 
 
+def _once(sources: Sequence[Source], names: Sequence[str], notes: dict[int, list[str]]) -> list[Source]:
+    """Every file once under a name, in the folder that was given rather than by itself; with a note of the others."""
+    kept: dict[tuple[Path, str, str], Source] = {}
+    for source in sorted(sources, key=lambda s: s.folder is None):
+        first = kept.setdefault((source.place.resolve(), source.task, names[source.given] if names else ""), source)
+        if _together(first, names) != _together(source, names):
+            notes[first.given].append(f"{source.place}: given more than once, counts once.")
+    return [source for source in sources if source in kept.values()]
+
+
 def _together(source: Source, names: Sequence[str]) -> object:
     if names and names[source.given]:
         return names[source.given]
@@ -330,8 +342,8 @@ def _refuse_several_models(groups: Mapping[object, Sequence[Source]], paths: Seq
 
 
 def _run(name: str, files: Sequence[ResultFile], said: Sequence[str]) -> Run:
-    labelled = [_with_subset(file) for file in files]
-    cases, absent = (tuple(case for part in parts for case in part) for parts in zip(*labelled, strict=True))
+    labelled = zip(*(_with_subset(file) for file in files), strict=True)
+    cases, absent = (tuple(case for part in parts for case in part) for parts in labelled)
     notes = list(said)
     warnings: tuple[str, ...] = ()
     if (evaluations := evaluations_of({file.path: file.record for file in files})) is not None:
