@@ -231,7 +231,8 @@ def table(found: Mapping[str, Any]) -> str:
         if "seconds" in row:
             faster = "; ".join(f"{ratio:.2f}x {name}" for name, ratio in row["faster_than"].items())
             memory = "" if row["peak_gib"] is None else f"{row['peak_gib']:8.1f} GiB"
-            line += f"{row['seconds']:9.3f} s{memory}  {faster}"
+            once = "" if len(row["runs"]) > 1 else " (one run, not warmed up)"
+            line += f"{row['seconds']:9.3f} s{memory}  {faster}{once}"
         elif "values" in row:
             line += "  ".join(f"{name} {value:g}" for name, value in row["values"].items())
         else:
