@@ -88,6 +88,7 @@ def _model(
         dtype=arguments.dtype,
         device=arguments.device or _device(),
         attn_implementation=arguments.attn_implementation,
+        batch_frames=data.batch_frames,
     )
     engine = VideoAnswerer(
         model,
@@ -115,7 +116,7 @@ def _vllm(
     checkpoint = files_of(arguments.model_name_or_path, data.synthetic_folder)
     processor = load_recipe_processor(data, checkpoint, arguments.model_revision)
     model = VllmModel(
-        checkpoint, processor, vllm_settings(arguments), dtype=arguments.dtype, revision=arguments.model_revision
+        checkpoint, processor, vllm_settings(data, arguments), dtype=arguments.dtype, revision=arguments.model_revision
     )
     engine = VllmEngine(
         model,

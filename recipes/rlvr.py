@@ -65,7 +65,7 @@ def main(
         annotated = annotated_moments(data)
         moments = suitable_moments(data, annotated)
         description = described(data, annotated, moments)
-        model = load_base(model_config, checkpoint, processor)
+        model = load_base(model_config, checkpoint, processor, data.batch_frames)
         estimates = None
         if isinstance(difficulty, WeightedDrawing) and difficulty.difficulty_file is not None:
             estimates = estimates_of(difficulty, moments, annotated, settings_of_run(model, processor))

@@ -45,7 +45,7 @@ def main(data: DataArguments, training: TimeLensSFTConfig, model_config: ModelCo
         annotated = annotated_moments(data)
         suitable = suitable_moments(data, annotated)
         moments = available_moments(data, suitable, training.on_bad_video)
-        model = load_base(model_config, checkpoint, processor)
+        model = load_base(model_config, checkpoint, processor, data.batch_frames)
     description = described(data, annotated, suitable)
     trainer = TimeLensSFTTrainer(
         model=model,

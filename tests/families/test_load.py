@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,6 +30,26 @@ def test_model_and_processor(family: str, tiny_checkpoints: dict[str, Path]) -> 
     assert family_of(model) is FAMILIES[family]
     restored = hasattr(model.model.get_rope_index, "_timelens_restored")
     assert restored == (family == "qwen2_5_vl"), "its text positions are those it was trained with"
+
+
+@pytest.mark.parametrize(
+    ("options", "gpu", "batched"),
+    [
+        ({}, False, False),
+        ({}, True, True),
+        ({"device": "cpu"}, True, False),
+        ({"device": "cpu", "batch_frames": True}, False, True),
+        ({"batch_frames": False}, True, False),
+        ({"attn_implementation": "eager"}, True, False),
+    ],
+    ids=str,
+)
+def test_frames_are_batched_on_a_gpu(
+    tiny_checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch, options: Any, gpu: bool, batched: bool
+) -> None:
+    monkeypatch.setattr("timelens_plugins.families.load.torch.cuda.is_available", lambda: gpu)
+    model, _ = load_model(tiny_checkpoints["qwen3_vl"], **options)
+    assert all(bool(block.attn._forward_pre_hooks) == batched for block in vision_tower(model.model).blocks)
 
 
 def test_faults_are_said_before_weights_are_read(tiny_checkpoints: dict[str, Path], tmp_path: Path) -> None:

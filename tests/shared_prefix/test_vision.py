@@ -9,6 +9,7 @@ import pytest
 import torch
 from plain_batch import gradients, group, image_prompt, plain_scores, video_prompt, worst_difference
 from torch import nn
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from timelens_plugins.shared_prefix import PromptTree, accelerate_vision, encode_vision, log_probs, uninstall
 from timelens_plugins.shared_prefix import acceleration as acceleration_module
@@ -105,8 +106,6 @@ def test_accelerated_tower_is_the_same_tower(build: Callable[..., Any], processo
         deepstack = getattr(out, "deepstack_features", [])  # each layer in one piece up to transformers 5.17
         return torch.cat([*out.pooler_output, *(torch.atleast_2d(t) for layer in deepstack for t in layer)])
 
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
     uninstall("sdpa")
     sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
     ALL_ATTENTION_FUNCTIONS["sdpa"] = lambda *a, **k: (calls.append(1), sdpa(*a, **k))[1]
@@ -133,6 +132,34 @@ def test_accelerated_tower_is_the_same_tower(build: Callable[..., Any], processo
         assert len(calls) == plain_calls
     finally:
         ALL_ATTENTION_FUNCTIONS["sdpa"] = sdpa
+
+
+def test_attention_that_is_changed_afterwards_gets_its_frames(
+    build: Callable[..., Any], processor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flash attention tells frames apart by their bounds: it must not get those of one long frame."""
+    model, prompt = build(), video_prompt(processor)
+    seen: list[list[int]] = []
+
+    def flash(module: Any, query: Any, *_: Any, cu_seq_lens_q: torch.Tensor, **kwargs: Any) -> tuple[Any, None]:
+        assert "frame_lengths" not in kwargs
+        seen.append(cu_seq_lens_q.tolist())
+        return query.transpose(1, 2), None
+
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._local_mapping, "flash_attention_2", flash)
+    config = model.model.visual.config
+    bounds = []
+    for accelerated in (False, True):
+        if accelerated:
+            config._attn_implementation = "sdpa"
+            accelerate_vision(model, measure=False)
+        config._attn_implementation = "flash_attention_2"
+        model.model.get_video_features(prompt.vision["pixel_values_videos"], prompt.vision["video_grid_thw"])
+        bounds.append(seen.copy())
+        seen.clear()
+    assert bounds[0]
+    assert all(len(one) > 2 for one in bounds[0])
+    assert bounds[1] == bounds[0]
 
 
 def test_a_shortcut_is_kept_where_it_pays(build: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

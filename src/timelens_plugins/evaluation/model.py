@@ -55,6 +55,7 @@ class TimeLens(lmms):
         device_map: as transformers' ``from_pretrained``, instead of ``device``.
         dtype: of the weights: ``auto`` (the checkpoint's), ``float32``, ``bfloat16``, ``float16``.
         attn_implementation: as transformers' ``from_pretrained``.
+        batch_frames: the vision tower's attention for all frames of a clip in one batch; by default on a GPU.
         max_rows: answers decoded at the same time, of as many videos as that takes and memory allows; by default 64.
             What is answered does not depend on it, up to rounding.
         batch_size: lmms-eval's name of ``max_rows``, for which the command has the flag ``--batch_size``; 1, its
@@ -113,6 +114,7 @@ class TimeLens(lmms):
         device_map: str | None = None,
         dtype: str = "auto",
         attn_implementation: str | None = None,
+        batch_frames: bool | None = None,
         batch_size: int | str = 1,
         max_rows: int | None = None,
         share_prefix: bool = True,
@@ -159,6 +161,7 @@ class TimeLens(lmms):
             device=self._device if device_map is None else None,
             device_map=device_map,
             attn_implementation=attn_implementation,
+            batch_frames=None if batch_frames is None else as_flag("batch_frames", batch_frames),
             revision=revision,
             thinking=None if thinking is None else as_flag("thinking", thinking),
             fps=float(fps),

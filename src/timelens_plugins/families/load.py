@@ -10,6 +10,8 @@ from transformers import AutoModelForImageTextToText, PreTrainedModel
 
 from timelens_plugins.encodings import InterleavedTimestampsMixin, load_processor, restore_text_positions
 from timelens_plugins.families.family import family_of
+from timelens_plugins.shared_prefix.acceleration import batch_frames as batch_frames_of
+from timelens_plugins.shared_prefix.locate import vision_language_model, vision_tower
 
 __all__ = ["load_model", "restore_positions"]
 
@@ -23,6 +25,7 @@ def load_model(
     device: str | torch.device | None = None,
     device_map: Any = None,
     attn_implementation: str | None = None,
+    batch_frames: bool | None = None,
     revision: str = "main",
     timestamp_format: str | None = None,
     **sampling: Any,
@@ -40,6 +43,10 @@ def load_model(
         dtype: of the weights; ``"auto"`` for the checkpoint's.
         device: to put the model on; None leaves it where ``device_map`` or transformers puts it.
         device_map, attn_implementation: as transformers' ``from_pretrained``.
+        batch_frames: compute the vision tower's attention for all frames of a clip in one batch, as
+            :func:`~timelens_plugins.shared_prefix.accelerate_vision` does. None: where there is a GPU for the model,
+            whose tower takes half the time then. Equal up to rounding; no effect with flash attention, which does so
+            itself, and for families whose prompts are not shared.
 
     Raises:
         ValueError: as ``load_processor``; ``device`` beside ``device_map``, or one that is not there.
@@ -60,6 +67,12 @@ def load_model(
         revision=revision,
     ).eval()
     restore_positions(model)
+    if batch_frames is None:
+        batch_frames = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
+    if batch_frames and family_of(model).sharing == "shared":
+        tower = vision_tower(vision_language_model(model))
+        if tower.config._attn_implementation == "sdpa":
+            batch_frames_of(tower)
     return (model if device is None else model.to(device)), processor
 
 

@@ -25,13 +25,16 @@ def base_checkpoint(config: ModelConfig, folder: str) -> str:
     return files_of(config.model_name_or_path, folder)
 
 
-def load_base(config: ModelConfig, checkpoint: str, processor: InterleavedTimestampsMixin) -> PreTrainedModel:
-    """The model of ``checkpoint`` with the settings of ``config``."""
+def load_base(
+    config: ModelConfig, checkpoint: str, processor: InterleavedTimestampsMixin, batch_frames: bool | None = None
+) -> PreTrainedModel:
+    """The model of ``checkpoint`` with the settings of ``config``; ``batch_frames`` as ``load_model``'s."""
     model, _ = load_model(
         checkpoint,
         processor=processor,
         revision=config.model_revision,
         dtype=config.dtype,
         attn_implementation=config.attn_implementation,
+        batch_frames=batch_frames,
     )
     return model

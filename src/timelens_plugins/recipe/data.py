@@ -69,6 +69,10 @@ class DataArguments:
     max_frames: int = field(default=448, metadata={"help": "Frames of a clip, at most."})
     min_tokens: int = field(default=64, metadata={"help": "Vision tokens of a frame pair, at least."})
     total_tokens: int = field(default=14336, metadata={"help": "Vision tokens of a clip, at most."})
+    batch_frames: bool | None = field(
+        default=None,
+        metadata={"help": "Attention of the vision tower for all frames of a clip in one batch. Default: on a GPU."},
+    )
     min_duration: float = field(default=5.0, metadata={"help": "Shorter videos are left out, in seconds."})
     max_duration: float = field(default=500.0, metadata={"help": "Longer videos are left out, in seconds."})
     max_words: int = field(default=200, metadata={"help": "Queries of more words are left out."})

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["EstimateArguments", "api_settings", "vllm_settings"]
 
-_OF_TRANSFORMERS = frozenset({"device", "attn_implementation", "max_rows"})
+_OF_TRANSFORMERS = frozenset({"device", "attn_implementation", "batch_frames", "max_rows"})
 _OF_A_MODEL = frozenset(
     (
         *("encoding", "fps", "min_frames", "max_frames", "min_tokens", "total_tokens", "times"),
-        *("model_revision", "dtype", "device", "attn_implementation", "max_rows"),
+        *("model_revision", "dtype"),
+        *_OF_TRANSFORMERS,
     )
 )
 _HERE = frozenset({"model", "prompt", "clip_workers", "video_backend", "cache", "cache_gb", "on_bad_video"})
@@ -86,10 +87,7 @@ def api_settings(data: DataArguments, arguments: EstimateArguments) -> ApiSettin
     """
     from timelens_plugins.inference.api.engine import ApiSettings
 
-    idle = [f.name for f in fields(DataArguments) if f.name in _OF_A_MODEL and getattr(data, f.name) != f.default]
-    own = [f for f in fields(EstimateArguments) if f.name in _OF_A_MODEL]
-    idle += [f.name for f in own if getattr(arguments, f.name) != f.default]
-    if idle:
+    if idle := _given(data, arguments, _OF_A_MODEL):
         raise ValueError(f"engine=api: {', '.join(idle)} would have no effect; its preset decides frames and images")
     options = _known(arguments, {f.name for f in fields(ApiSettings) if f.init} - _HERE)
     return ApiSettings(
@@ -104,7 +102,7 @@ def api_settings(data: DataArguments, arguments: EstimateArguments) -> ApiSettin
     )
 
 
-def vllm_settings(arguments: EstimateArguments) -> VllmSettings:
+def vllm_settings(data: DataArguments, arguments: EstimateArguments) -> VllmSettings:
     """The settings of ``engine=vllm``; those of transformers alone would have no effect, and are errors.
 
     Raises:
@@ -112,10 +110,19 @@ def vllm_settings(arguments: EstimateArguments) -> VllmSettings:
     """
     from timelens_plugins.inference.vllm.settings import VllmSettings
 
-    own = [f for f in fields(EstimateArguments) if f.name in _OF_TRANSFORMERS]
-    if idle := [f.name for f in own if getattr(arguments, f.name) != f.default]:
+    if idle := _given(data, arguments, _OF_TRANSFORMERS):
         raise ValueError(f"engine=vllm: {', '.join(idle)} would have no effect; see engine_args")
     return VllmSettings(**_known(arguments, set(VllmSettings.names())))
+
+
+def _given(data: DataArguments, arguments: EstimateArguments, names: frozenset[str]) -> list[str]:
+    """Those of some settings that have another value than their default."""
+    return [
+        f.name
+        for part in (data, arguments)
+        for f in fields(part)
+        if f.name in names and getattr(part, f.name) != f.default
+    ]
 
 
 def _known(arguments: EstimateArguments, known: set[str]) -> dict[str, Any]:

@@ -170,7 +170,10 @@ class _PatchProjection(nn.Conv3d):
 
 
 class _FrameBatcher:
-    """Forward pre-hook of a vision attention module: one segment for upstream's loop, the real ones for the wrapper."""
+    """Forward pre-hook of a vision attention module: one segment for upstream's loop, the real ones for the wrapper.
+
+    Where the tower has another attention by now, it gets what it would get without.
+    """
 
     def __init__(self) -> None:
         self._last: tuple[Tensor, tuple[int, ...], Tensor] | None = None
@@ -179,6 +182,9 @@ class _FrameBatcher:
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         bounds: Tensor = kwargs["cu_seqlens"]
+        config: Any = module.config
+        if config._attn_implementation != "sdpa":
+            return args, kwargs
         if (
             self._last is None or self._last[0] is not bounds
         ):  # all layers get the same tensor; reading it waits for a GPU
