@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from timelens_plugins.families.tiny import build_model, build_processor, build_tokenizer
 from timelens_plugins.shared_prefix import PromptTree, encode_vision, log_probs
+from timelens_plugins.shared_prefix.acceleration import batch_frames
 
 
 def trees_of(rank: int, processor: object, model: torch.nn.Module, cached: bool) -> list[PromptTree]:
@@ -39,11 +40,13 @@ def main() -> None:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         return model
 
-    def backward(model: torch.nn.Module, ranks: list[int], features_of: torch.nn.Module) -> dict[str, torch.Tensor]:
+    def backward(
+        model: torch.nn.Module, ranks: list[int], features_of: torch.nn.Module, cached: bool = True
+    ) -> dict[str, torch.Tensor]:
         """Gradient of the mean over ranks, as both wrappers average it."""
         total: dict[str, torch.Tensor] = {}
         for r in ranks:
-            trees = trees_of(r, processor, features_of, cached=True)
+            trees = trees_of(r, processor, features_of, cached)
             _, found = gradients(model, lambda trees=trees: log_probs(model, trees, chunk_tokens=4).log_probs)
             for name, gradient in found.items():
                 total[name] = total.get(name, 0) + gradient / len(ranks)
@@ -62,6 +65,14 @@ def main() -> None:
     fully_shard(sharded)
     found = {n: g.full_tensor() for n, g in backward(sharded, [rank], one).items()}
     assert worst_difference(found, expected) < bound, "FSDP2"
+
+    batched = build()
+    batch_frames(batched.model.visual)
+    for layer in [*batched.model.language_model.layers, *batched.model.visual.blocks]:
+        fully_shard(layer)
+    fully_shard(batched)
+    found = {n: g.full_tensor() for n, g in backward(batched, [rank], one, cached=False).items()}
+    assert worst_difference(found, expected) < bound, "FSDP2, frames in a batch"
 
     # Mixed precision rounds floating-point outputs to bf16; scores must come back in fp32.
     single = build().float()
