@@ -80,6 +80,24 @@ def test_a_limit_or_an_offset_that_leaves_nothing_is_refused(
         check_specs(specs, 2, 4)
 
 
+def test_a_share_of_tasks_of_different_sizes_is_refused(
+    benchmark_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """lmms-eval's ``--limit 0.5``: two of the first task's four moments, and of the next task's two moments two."""
+    from lmms_eval import evaluator
+
+    root = shutil.copytree(benchmark_folder, tmp_path / "bench")
+    file = root / "activitynet-timelens.json"
+    file.write_text(json.dumps(dict(list(json.loads(file.read_text()).items())[:1])))
+    monkeypatch.setenv("TIMELENS_BENCH_DIR", str(root))
+    run = {"model": "timelens", "model_args": "pretrained=absent", "tasks": ["timelens_bench"]}
+    told = "limit 0.5 is 2 of timelens_bench_charades and 1 of timelens_bench_activitynet, but lmms-eval"
+    with pytest.raises(ValueError, match=told):
+        evaluator.simple_evaluate(**run, limit=0.5, task_manager=manager())
+    check_specs(specs_of(["timelens_bench"], manager()), 1.0)
+    check_specs(specs_of(["timelens_bench_activitynet"], manager()), 0.5)
+
+
 def test_a_missing_video_is_named_unless_allowed(
     benchmark_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,14 +61,24 @@ def check_specs(specs: Iterable[TaskSpec], limit: float | None = None, offset: i
         offset: moments of each task that are passed over.
 
     Raises:
-        ValueError: also a limit or an offset that leaves nothing to answer.
+        ValueError: also a limit or an offset that leaves nothing to answer; a share of tasks of different sizes, as
+            lmms-eval takes of every task as many as the share is of the first.
     """
+    shares: dict[int, str] = {}
     for spec in specs:
         count = len(load_subset(spec).moments)
         if limit not in (None, -1) and not 0 < limit < math.inf:
             raise ValueError(f"limit must be above 0, or -1 for all {count} moments of {spec.task}, got {limit:g}")
         if offset >= count:
             raise ValueError(f"{spec.task}: an offset of {offset} leaves none of its {count} moments")
+        if limit is not None and 0 < limit < 1:
+            shares.setdefault(math.ceil(count * limit), spec.task)
+    if len(shares) > 1:
+        told = " and ".join(f"{count} of {task}" for count, task in shares.items())
+        raise ValueError(
+            f"limit {limit:g} is {told}, but lmms-eval would take the first number of each task: give a number of "
+            "moments, or evaluate the tasks one by one"
+        )
 
 
 def load_subset(spec: TaskSpec) -> SubsetMoments:
