@@ -129,7 +129,7 @@ def exponents(args: argparse.Namespace) -> None:
         logs = [(math.log(v), math.log(t)) for v, t in zip(values, seconds, strict=True)]
         slope = statistics.linear_regression(*zip(*logs, strict=True)).slope
         told = ", ".join(f"{v}: {t:.2f} s" for v, t in zip(values, seconds, strict=True))
-        print(f"{what:14}{told:40}exponent {slope:.2f}", flush=True)
+        print(f"{what:14}{told:40} exponent {slope:.2f}", flush=True)
 
 
 def profile(args: argparse.Namespace) -> None:

@@ -214,6 +214,25 @@ def test_a_generation_batch_of_vllm_needs_vllm(
         run(checkpoint, use_vllm=False, vllm_max_model_length=None)
 
 
+@pytest.mark.parametrize("family", ["qwen3_vl", "qwen2_5_vl"])
+def test_a_resumed_run_is_the_unbroken_one(
+    checkpoints: dict[str, Path], moments: list[Moment], tmp_path: Path, family: str
+) -> None:
+    """Also the completions that vLLM samples, which the rewards and lengths tell."""
+    settings = SETTINGS | {"max_steps": 4, "learning_rate": 1e-2, "save_strategy": "steps", "save_steps": 2}
+    names = ("loss", "grad_norm", "reward", "entropy", "completions/mean_length", "num_tokens")
+    found = []
+    for checkpoint in (None, tmp_path / "0" / "checkpoint-2"):
+        folder = tmp_path / str(len(found))
+        trainer = grpo_runs.make_trainer(checkpoints[family], moments, folder, **settings)
+        trainer.train(resume_from_checkpoint=checkpoint)
+        found.append(grpo_runs.history(trainer, *names)[-2:])
+    whole, resumed = found
+    assert whole[0] != whole[1]
+    for step, expected in zip(resumed, whole, strict=True):
+        assert step == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
 def test_what_cannot_be_sampled_is_named(checkpoints: dict[str, Path], moments: list[Moment], tmp_path: Path) -> None:
     def make(family: str = "qwen3_vl", **settings: Any) -> Any:
         return grpo_runs.make_trainer(checkpoints[family], moments, tmp_path, **SETTINGS | settings)
