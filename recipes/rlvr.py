@@ -17,6 +17,7 @@ import os
 from trl import ModelConfig, get_peft_config
 
 from timelens_plugins.grpo import TimeLensGRPOConfig, TimeLensGRPOTrainer
+from timelens_plugins.grpo.vllm_rollout import check_vllm_installed
 from timelens_plugins.plateau.best import save_final_model
 from timelens_plugins.recipe import (
     DataArguments,
@@ -55,6 +56,8 @@ def main(
     model_config: ModelConfig,
 ) -> None:
     with before_training():
+        if training.use_vllm:
+            check_vllm_installed()
         bounds = reward_range(rewards.rewards, training.reward_weights, difficulty)
         resumed = chosen_checkpoint(training.output_dir, training.resume_from_checkpoint)
         checkpoint = base_checkpoint(model_config, data.synthetic_folder)
@@ -65,6 +68,8 @@ def main(
         annotated = annotated_moments(data)
         moments = suitable_moments(data, annotated)
         description = described(data, annotated, moments)
+        if training.beta and model_config.model_revision != "main":  # TRL loads the reference model by these
+            training.model_init_kwargs = {"revision": model_config.model_revision, **(training.model_init_kwargs or {})}
         model = load_base(model_config, checkpoint, processor, data.batch_frames)
         estimates = None
         if isinstance(difficulty, WeightedDrawing) and difficulty.difficulty_file is not None:
@@ -77,16 +82,19 @@ def main(
             "early stopping with online difficulty: prompts get harder as the model gets better, so rewards may be "
             "flat while it still improves; compare difficulty/mean in the log before trusting a stop"
         )
-    trainer = TimeLensGRPOTrainer(
-        model=model,
-        reward_funcs=rewards.functions(),
-        args=training,
-        train_dataset=moments_dataset(moments, processor.encoding, prompt=processor.prompt, description=description),
-        processing_class=processor,
-        peft_config=get_peft_config(model_config),
-        callbacks=[plateau] if plateau is not None else None,
-        difficulty=online,
-    )
+    with before_training():
+        trainer = TimeLensGRPOTrainer(
+            model=model,
+            reward_funcs=rewards.functions(),
+            args=training,
+            train_dataset=moments_dataset(
+                moments, processor.encoding, prompt=processor.prompt, description=description
+            ),
+            processing_class=processor,
+            peft_config=get_peft_config(model_config),
+            callbacks=[plateau] if plateau is not None else None,
+            difficulty=online,
+        )
     trainer.train(resume_from_checkpoint=resumed)
     save_final_model(trainer, None if stopping.saved_model == "last" else plateau)
     trainer.accelerator.end_training()

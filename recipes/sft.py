@@ -47,13 +47,16 @@ def main(data: DataArguments, training: TimeLensSFTConfig, model_config: ModelCo
         moments = available_moments(data, suitable, training.on_bad_video)
         model = load_base(model_config, checkpoint, processor, data.batch_frames)
     description = described(data, annotated, suitable)
-    trainer = TimeLensSFTTrainer(
-        model=model,
-        args=training,
-        train_dataset=moments_dataset(moments, processor.encoding, prompt=processor.prompt, description=description),
-        processing_class=processor,
-        peft_config=get_peft_config(model_config),
-    )
+    with before_training():
+        trainer = TimeLensSFTTrainer(
+            model=model,
+            args=training,
+            train_dataset=moments_dataset(
+                moments, processor.encoding, prompt=processor.prompt, description=description
+            ),
+            processing_class=processor,
+            peft_config=get_peft_config(model_config),
+        )
     trainer.train(resume_from_checkpoint=resumed)
     trainer.save_model()
     trainer.accelerator.end_training()

@@ -126,6 +126,18 @@ def test_a_finished_run_stays_as_it_is(make_trainer: MakeTrainer, tmp_path: Path
     assert history(again, *NAMES) == history(whole, *NAMES)
 
 
+def test_a_reference_model_that_follows_is_not_in_a_checkpoint(
+    make_trainer: MakeTrainer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A resumed run would begin again with that of the start, and log another KL divergence."""
+    synced = {"beta": 0.1, "sync_ref_model": True, "ref_model_sync_steps": 1}
+    trainer = make_trainer(output_dir=tmp_path, max_steps=1, save_strategy="steps", save_steps=1, **synced)
+    assert "sync_ref_model=True cannot go on from a checkpoint" in caplog.text
+    trainer.train()
+    with pytest.raises(ValueError, match="sync_ref_model=True cannot go on from a checkpoint"):
+        make_trainer(output_dir=tmp_path, **synced).train(resume_from_checkpoint=True)
+
+
 def test_skipped_videos_stay_counted(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     trainer = make_trainer(output_dir=tmp_path, max_steps=1, save_strategy="steps", save_steps=1, on_bad_video="skip")
     trainer.prompts.clips.skipped["gone.mp4"] = "no such file"

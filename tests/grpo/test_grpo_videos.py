@@ -20,6 +20,7 @@ from peft import LoraConfig
 from test_grpo_online import FIGURES, states
 from transformers import TrainerCallback
 
+from timelens_plugins.families.tiny import save_checkpoint
 from timelens_plugins.grpo import SelfCheckError, TimeLensGRPOConfig, TimeLensGRPOTrainer, scoring
 from timelens_plugins.grpo.groups import GROUPS, by_video, with_trunks
 from timelens_plugins.grpo.rollout import complete_groups
@@ -161,6 +162,14 @@ def test_dropout_and_a_kept_prefill(make_trainer: MakeTrainer) -> None:
     lora = LoraConfig(r=2, target_modules=["q_proj"], lora_dropout=0.1)
     with pytest.raises(ValueError, match=r"lora_dropout\.default drops out 0\.1"):
         make_trainer(keep_prefill=True, per_device_train_batch_size=GENERATIONS, peft_config=lora)
+
+
+def test_a_family_without_sharing_and_a_kept_prefill(
+    make_trainer: MakeTrainer, tiny_checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    tiny_checkpoints["glm46v"] = save_checkpoint(tmp_path / "glm46v", "glm46v")
+    with pytest.raises(ValueError, match="keep_prefill=True has no effect on models that cannot share prompts"):
+        make_trainer("glm46v", keep_prefill=True, per_device_train_batch_size=GENERATIONS)
 
 
 def make_alone(make: MakeTrainer, family: str) -> TimeLensGRPOTrainer:

@@ -10,18 +10,31 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from recipe_runs import run
 from transformers import AutoModelForImageTextToText
 
-from timelens_plugins.grpo import TimeLensGRPOTrainer
+from timelens_plugins.grpo import TimeLensGRPOConfig, TimeLensGRPOTrainer
 from timelens_plugins.grpo.resume import RunState
 from timelens_plugins.grpo.vllm_rollout import named_weights
+from timelens_plugins.inference.engines import EngineNotInstalledError
 from timelens_plugins.training.parts import adapter_modules_to_save
 
 
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
 def test_without_vllm_the_trainer_says_so(make_trainer: Callable[..., TimeLensGRPOTrainer]) -> None:
-    with pytest.raises(ImportError, match=r"use_vllm=True: vLLM is not installed.*use_vllm=False"):
-        make_trainer(use_vllm=True)
+    """Before anything is made of the model, or loaded by a recipe: this one has a model that is none."""
+    told = r"use_vllm=True: vLLM is not installed.*use_vllm=False"
+    trainer = make_trainer()
+    with pytest.raises(EngineNotInstalledError, match=told):
+        TimeLensGRPOTrainer(
+            model=object(),
+            reward_funcs=trainer.reward_funcs,
+            args=TimeLensGRPOConfig(use_vllm=True, use_cpu=True, bf16=False, output_dir=trainer.args.output_dir),
+            train_dataset=trainer.train_dataset,
+            processing_class=trainer.processing_class,
+        )
+    with pytest.raises(EngineNotInstalledError, match=told):
+        run("rlvr", use_vllm=True, model_name_or_path="nowhere")
 
 
 @pytest.mark.parametrize("options", [{}, {"use_dora": True}], ids=["lora", "dora"])

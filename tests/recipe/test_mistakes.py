@@ -111,6 +111,32 @@ def test_what_is_written_another_way_is_read_as_before(config: Path, monkeypatch
     assert (data.max_frames, os.environ["OF_THIS_TEST"]) == (6, "3")
 
 
+def test_paths_are_those_that_a_shell_would_read(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a folder named ~ would be made in the working folder."""
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("SCRATCH", "/scratch")
+    config.write_text(
+        "annotations: ~/a b.json\nmodel_name_or_path: $SCRATCH/m\noutput: ${SCRATCH}/o.jsonl\ncache: ~/c\n"
+    )
+    data, estimate = parse(OF_ESTIMATES, ["--config", str(config), "--video_root=~/videos", "--synthetic_folder=~"])
+    assert (data.annotations, data.video_root, data.synthetic_folder) == (
+        "/home/me/a b.json",
+        "/home/me/videos",
+        "/home/me",
+    )
+    assert (estimate.model_name_or_path, estimate.output, estimate.cache) == (
+        "/scratch/m",
+        "/scratch/o.jsonl",
+        "/home/me/c",
+    )
+    config.write_text(of_training(output_dir="$SCRATCH/run", resume_from_checkpoint="~/checkpoint-1"))
+    _, _, _, _, training, _ = parse(OF_TRAINING, ["--config", str(config)])
+    assert (training.output_dir, training.resume_from_checkpoint) == ("/scratch/run", "/home/me/checkpoint-1")
+    config.write_text(of_training(output_dir="$NOWHERE/run"))
+    with pytest.raises(ValueError, match=r"output_dir: \$NOWHERE/run: the environment variable \$NOWHERE is not set"):
+        parse(OF_TRAINING, ["--config", str(config)])
+
+
 def fails(error: Exception, *, early: bool) -> Any:
     def main(*_: Any) -> None:
         if early:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, TrainerCallback
 
 from timelens_plugins.encodings import load_processor
 from timelens_plugins.grpo import TimeLensGRPOConfig, TimeLensGRPOTrainer
@@ -272,6 +273,131 @@ def test_adapters_made_anew_are_no_other_model(tiny_checkpoints: dict[str, Path]
         origins.append(Origin.of(["a"], [], tuned, processor))
     assert origins[0] == origins[1]
     assert origins[0].weights != origins[2].weights
+
+
+def test_an_adapter_is_no_base(
+    make_trainer: MakeTrainer, tiny_checkpoints: dict[str, Path], moments: list[Moment], tmp_path: Path
+) -> None:
+    """Its own weights would be left as they are, or lost to a new adapter; merged as the page on training says it, its
+    answers are trained on."""
+    processor = load_processor(tiny_checkpoints["qwen3_vl"], fps=1.0, min_tokens=4, total_tokens=64)
+    base = AutoModelForImageTextToText.from_pretrained(tiny_checkpoints["qwen3_vl"], dtype=torch.float32)
+    tuned = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
+    tuned.save_pretrained(tmp_path / "adapter")
+    processor.save_pretrained(tmp_path / "adapter")
+    with pytest.raises(ValueError, match=r"an adapter on its base.* merge the two into a checkpoint \(docs/training"):
+        make_trainer(checkpoint=tmp_path / "adapter")
+
+    [lines] = re.findall(r"```python\n(from peft .*?)```", Path("docs/training.md").read_text(), re.DOTALL)
+    for name, path in (
+        ("Qwen/Qwen3-VL-8B-Instruct", tiny_checkpoints["qwen3_vl"]),
+        ("build/sft_lora", tmp_path / "adapter"),
+        ("build/sft_merged", tmp_path / "merged"),
+    ):
+        assert name in lines
+        lines = lines.replace(name, str(path))
+    exec(lines, {})
+    merged = make_trainer(checkpoint=tmp_path / "merged").model
+    expected = tuned.merge_and_unload()
+    for name, parameter in expected.named_parameters():
+        torch.testing.assert_close(merged.get_parameter(name), parameter)
+
+
+def test_a_checkpoint_of_the_other_trainer_is_told(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    """Its optimizer may fit, and its place in the data mean nothing here."""
+    make_trainer(max_steps=1).train()
+    path = tmp_path / "run" / "checkpoint-1" / STATE_FILE
+    state = json.loads(path.read_text())
+    if "generation" in state:
+        path.write_text(json.dumps({name: state[name] for name in ("data", "model", "weights")}))
+    else:
+        path.write_text(json.dumps(state | {"format": 1, "generation": 1, "used": 0, "layout": {}}))
+    with pytest.raises(ValueError, match=r"checkpoint-1 was saved by .*GRPO.*: choose another output_dir"):
+        make_trainer().train(resume_from_checkpoint=True)
+
+
+def test_two_runs_in_one_folder(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    """Their checkpoints would have the files of both."""
+    first, second = make_trainer(), make_trainer()
+    told: list[str] = []
+
+    class Beside(TrainerCallback):
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            with pytest.raises(ValueError, match="another run is training into") as caught:
+                second.train()
+            told.append(str(caught.value))
+
+    first.add_callback(Beside())
+    first.train()
+    assert (
+        told
+        == [f"output_dir: another run is training into {tmp_path / 'run'}; wait for it, or choose another output_dir"]
+        * 2
+    )
+    assert names(tmp_path / "run") == ["checkpoint-1", "checkpoint-2"]
+    second.train(resume_from_checkpoint=True)
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_the_first_step(
+    make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer()
+    original = Path.open
+
+    def read_only(path: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        if mode != "r" and path.is_relative_to(tmp_path / "run"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return original(path, mode, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", read_only)
+    with pytest.raises(ValueError, match=r"output_dir: .*run cannot be written to \(Read-only file system\)"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
+def test_a_disk_that_is_full_is_told(
+    make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer()
+    original = torch.save
+
+    def save(content: Any, file: Any, *args: Any, **kwargs: Any) -> None:
+        if Path(file) == tmp_path / "run" / "checkpoint-2" / "optimizer.pt":
+            raise RuntimeError("[enforce fail at inline_container.cc:671] . unexpected pos 364800 vs 364688")  # no more
+        original(content, file, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(RuntimeError) as caught:
+        trainer.train()
+    [told] = caught.value.__notes__
+    assert re.search(r"checkpoint-2 could not be saved, with \d+\.\d+ GB free there", told)
+    assert last_checkpoint(tmp_path / "run") == str(tmp_path / "run" / "checkpoint-1")
+
+
+def test_settings_that_the_checkpoint_decides_are_told(
+    make_trainer: MakeTrainer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """transformers takes rates and decay from the checkpoint, and counts the place in the data in steps."""
+    own: dict[str, Any] = {"learning_rate": 1e-4, "weight_decay": 0.1, "lr_scheduler_type": "constant"}
+    make_trainer(max_steps=1, **own).train()
+
+    def told(**settings: Any) -> set[str]:
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "timelens_plugins"):
+            make_trainer(**own | settings).train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-1"))
+        said = (
+            "learning rate 0.0001 and not 2e-05",
+            "weight decay 0.1 and not 0.3",
+            "steps took 2 rows each, and they",
+        )
+        return {phrase for phrase in said if phrase in caplog.text}
+
+    assert told() == set()
+    assert told(learning_rate=2e-5, weight_decay=0.3) == {
+        "learning rate 0.0001 and not 2e-05",
+        "weight decay 0.1 and not 0.3",
+    }
+    assert told(gradient_accumulation_steps=2) == {"steps took 2 rows each, and they"}
 
 
 def test_what_a_recipe_continues_from(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

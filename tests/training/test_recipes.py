@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from recipe_runs import run
+from recipe_runs import RECIPES, recipe, run
 from transformers import AutoModelForImageTextToText
 
 from timelens_plugins.grpo import TimeLensGRPOTrainer
+from timelens_plugins.recipe import start
 from timelens_plugins.sft import TimeLensSFTTrainer
 from timelens_plugins.training.checkpoints import STATE_FILE
 
@@ -103,3 +105,45 @@ def test_training_continues_from_what_is_asked_for(
         with pytest.raises(ValueError, match=says):
             run(name, **settings, resume_from_checkpoint=setting)
     assert len(asked) == 4
+
+
+@TRAINING
+def test_what_a_trainer_refuses_is_one_message(
+    name: str,
+    trainer: Any,
+    training_set: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("no folder")
+    flags = ["--annotations", str(training_set), "--output_dir", "run", "--cache", "taken"]
+    config = str(RECIPES / "configs" / f"tiny_{name}.yaml")
+    monkeypatch.setattr(sys, "argv", [f"recipes/{name}.py", "--config", config, *flags])
+    module = recipe(name)
+    with pytest.raises(SystemExit, match="2"):
+        start(module.main, module.SETTINGS)
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"{name}.py: cache=taken is a file")
+
+
+def test_the_reference_model_has_the_revision_of_the_trained_one(
+    training_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    revisions: list[str | None] = []
+    original = AutoModelForImageTextToText.from_pretrained.__func__
+
+    def load(cls: Any, *args: Any, revision: str | None = None, **kwargs: Any) -> Any:
+        revisions.append(revision)
+        return original(cls, *args, **kwargs)
+
+    def of_reference(path: str, *, revision: str | None = None, **_: Any) -> Any:
+        revisions.append(revision)
+        return original(AutoModelForImageTextToText, path)
+
+    monkeypatch.setattr(AutoModelForImageTextToText, "from_pretrained", classmethod(load))
+    monkeypatch.setattr("trl.trainer.grpo_trainer.create_model_from_path", of_reference)
+    monkeypatch.setattr(TimeLensGRPOTrainer, "train", lambda self, **_: None)
+    run("rlvr", annotations=str(training_set), output_dir="run", beta=0.1, model_revision="tuned")
+    assert revisions == ["tuned", "tuned"]

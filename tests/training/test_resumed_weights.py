@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, Trainer, TrainingArguments
 
 from timelens_plugins.grpo import TimeLensGRPOTrainer
 from timelens_plugins.sft import TimeLensSFTTrainer
+from timelens_plugins.training.parts import adapter_modules_to_save
 from timelens_plugins.training.resumed_weights import ResumedWeights
 
 
@@ -83,7 +85,47 @@ def test_a_missing_weight_is_an_error(tiny_checkpoints: dict[str, Path], tmp_pat
         trainer(model(tiny_checkpoints["qwen2_5_vl"]), tmp_path)._load_from_checkpoint(str(tmp_path))
 
 
+def tuned(folder: Path, *targets: str, mergers: bool = True) -> Any:
+    made = model(folder)
+    saved = adapter_modules_to_save(made) if mergers else None
+    return get_peft_model(made, LoraConfig(r=2, target_modules=list(targets), modules_to_save=saved))
+
+
+def test_adapters_and_mergers_are_those_of_the_checkpoint(tiny_checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    trained = tuned(tiny_checkpoints["qwen3_vl"], "q_proj")
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter.add_(0.01 if parameter.requires_grad else 0.0)
+    trained.save_pretrained(tmp_path)
+    resumed = trainer(tuned(tiny_checkpoints["qwen3_vl"], "q_proj"), tmp_path)
+    resumed._load_from_checkpoint(str(tmp_path))
+    for (name, found), expected in zip(resumed.model.named_parameters(), trained.parameters(), strict=True):
+        assert torch.equal(found, expected), name
+
+
+@pytest.mark.parametrize(
+    ("saved", "told"),
+    [
+        (("q_proj", True), r"lacks 4 weights that this run trains, such as .*v_proj\.lora_A"),
+        (("q_proj v_proj", False), r"lacks \d+ weights that this run trains, such as .*merger"),
+        (None, "has no adapter, and this run trains one"),
+    ],
+)
+def test_an_adapter_that_is_not_in_the_checkpoint_is_an_error(
+    saved: tuple[str, bool] | None, told: str, tiny_checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    base = tiny_checkpoints["qwen2_5_vl"]
+    (model(base) if saved is None else tuned(base, *saved[0].split(), mergers=saved[1])).save_pretrained(tmp_path)
+    run = trainer(tuned(base, "q_proj", "v_proj"), tmp_path)
+    with pytest.raises(RuntimeError, match=told):
+        run._load_from_checkpoint(str(tmp_path))
+    run.state.best_model_checkpoint = str(tmp_path)
+    with pytest.raises(RuntimeError, match=told):
+        run._load_best_model()
+
+
 @pytest.mark.parametrize("of_ours", [TimeLensGRPOTrainer, TimeLensSFTTrainer])
 def test_both_trainers_resume_so(of_ours: type) -> None:
     for name in ("_load_from_checkpoint", "_load_best_model"):
         assert getattr(of_ours, name) is getattr(ResumedWeights, name)
+    assert ResumedWeights in of_ours.__mro__

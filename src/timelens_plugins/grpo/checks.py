@@ -12,9 +12,14 @@ from timelens_plugins.grpo.config import TimeLensGRPOConfig
 from timelens_plugins.grpo.weights import NORMALISATION
 from timelens_plugins.training.dataset import check_prompts
 
-__all__ = ["check_arguments", "check_dropout", "note_costs"]
+__all__ = ["SYNCED_REFERENCE", "check_arguments", "check_dropout", "note_costs"]
 
 logger = logging.getLogger(__name__)
+
+
+SYNCED_REFERENCE = (
+    "a run with sync_ref_model=True cannot go on from a checkpoint, which does not hold the reference model that it had"
+)
 
 
 def note_costs(args: TimeLensGRPOConfig, accelerator: Any) -> None:
@@ -35,6 +40,8 @@ def note_costs(args: TimeLensGRPOConfig, accelerator: Any) -> None:
             args.row_prompts,
             args.queries_per_video * args.num_generations,
         )
+    if args.sync_ref_model:
+        logger.warning("%s", SYNCED_REFERENCE)
     parts = accelerator.num_processes * args.gradient_accumulation_steps
     if args.loss_type == "bnpo" and parts > 1:
         logger.warning(
@@ -49,8 +56,10 @@ def check_dropout(args: TimeLensGRPOConfig, model: nn.Module) -> None:
     """With ``keep_prefill``, refuse a model whose training forward differs from that of its rollout.
 
     Raises:
-        ValueError: naming the module.
+        ValueError: naming the module; a family whose prompts cannot be shared.
     """
+    if args.keep_prefill and not args.share_prefix:
+        raise ValueError("keep_prefill=True has no effect on models that cannot share prompts: leave it out")
     for name, module in model.named_modules() if args.keep_prefill else ():
         p = module.p if isinstance(module, nn.Dropout) else getattr(module, "attention_dropout", 0.0)
         if p:

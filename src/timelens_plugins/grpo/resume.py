@@ -25,7 +25,7 @@ from torch import Tensor
 from timelens_plugins.grpo.groups import Group, groups_of, with_groups, with_trunks
 from timelens_plugins.grpo.online import DIFFICULTY_FILE
 from timelens_plugins.grpo.rollout import encoder, whole_model
-from timelens_plugins.training.checkpoints import STATE_FILE, read_state
+from timelens_plugins.training.checkpoints import ANOTHER_METHOD, STATE_FILE, read_state
 from timelens_plugins.training.origin import Origin
 
 __all__ = ["RunState", "SavedGroup", "load", "restored", "save"]
@@ -69,6 +69,8 @@ class RunState:
             ValueError: it is missing or not ours.
         """
         content = read_state(folder)
+        if "generation" not in content:
+            raise ValueError(f"{folder} was saved by another trainer than this one of GRPO: {ANOTHER_METHOD}")
         try:
             if content.pop("format") != _FORMAT:
                 raise ValueError("another format")

@@ -30,7 +30,7 @@ from timelens_plugins.families import shares_prefix
 from timelens_plugins.families.load import restore_positions
 from timelens_plugins.grpo import resume, scoring, self_check, upstream
 from timelens_plugins.grpo.checked_rewards import checked
-from timelens_plugins.grpo.checks import check_arguments, check_dropout, note_costs
+from timelens_plugins.grpo.checks import SYNCED_REFERENCE, check_arguments, check_dropout, note_costs
 from timelens_plugins.grpo.config import CARD_SETTINGS, TimeLensGRPOConfig
 from timelens_plugins.grpo.groups import GROUPS, Group, by_row, by_unit, groups_of
 from timelens_plugins.grpo.online import OnlineDraws
@@ -38,15 +38,16 @@ from timelens_plugins.grpo.prompts import PromptSource
 from timelens_plugins.grpo.reward_log import RewardLog, Speed
 from timelens_plugins.grpo.rollout import rollout
 from timelens_plugins.grpo.sampler import PromptOrder, PromptSampler, drawing_of, epoch_order
-from timelens_plugins.grpo.vllm_rollout import VllmRollout, without_own_vllm
+from timelens_plugins.grpo.vllm_rollout import VllmRollout, check_vllm_installed, without_own_vllm
 from timelens_plugins.grpo.weights import SliceWeight, slice_weights
+from timelens_plugins.plateau.callback import samples_per_step
 from timelens_plugins.shared_prefix import install
 from timelens_plugins.shared_prefix.locate import vision_language_model
 from timelens_plugins.shared_prefix.logprobs import rounding_tolerance
 from timelens_plugins.training.card import data_lines, write_card
-from timelens_plugins.training.checkpoints import checkpoint_to_resume, save_checkpoint
+from timelens_plugins.training.checkpoints import checkpoint_to_resume, only_run, save_checkpoint
 from timelens_plugins.training.origin import Origin
-from timelens_plugins.training.parts import adapter_modules_to_save, create_optimizer, set_trainable
+from timelens_plugins.training.parts import adapter_modules_to_save, create_optimizer, refuse_adapter, set_trainable
 from timelens_plugins.training.resumed_weights import ResumedWeights
 from timelens_plugins.training.sharding import check_same_sharding, is_sharded, keep_used_conversions
 
@@ -111,6 +112,9 @@ class TimeLensGRPOTrainer(ResumedWeights, GRPOTrainer):
         if difficulty is not None and (prompt_order is not None or not args.shuffle_dataset):
             raise ValueError("difficulty decides the order of prompts: leave prompt_order and shuffle_dataset out")
         check_arguments(args, processing_class, train_dataset)
+        refuse_adapter(model)
+        if args.use_vllm:
+            check_vllm_installed()
         if args.queries_per_video > 1 and prompt_order is not None:
             raise ValueError("queries_per_video brings the prompts of a video together: leave prompt_order out")
         if peft_config is not None and args.vision == "merger" and isinstance(model, nn.Module):
@@ -134,7 +138,7 @@ class TimeLensGRPOTrainer(ResumedWeights, GRPOTrainer):
         self._origin = Origin()
         # Loaders that spare memory give the weights to the main process alone, or a shard to each.
         if self.accelerator.is_main_process or is_sharded(self.model):
-            self._origin = Origin.of(names, train_dataset, self.model, processing_class)
+            self._origin = Origin.of(names, train_dataset, self.model, processing_class, samples_per_step(args))
         self._data_lines = data_lines(train_dataset)
         set_trainable(self.model, args.vision)
         self.rollout_func = rollout
@@ -211,8 +215,11 @@ class TimeLensGRPOTrainer(ResumedWeights, GRPOTrainer):
         folder = checkpoint_to_resume(resume_from_checkpoint, self.args.output_dir)
         if folder is not None:
             check_same_sharding(Path(folder), self.accelerator)
+            if self.args.sync_ref_model:
+                raise ValueError(f"{folder}: {SYNCED_REFERENCE}")
         try:
-            return super().train(folder, *args, **kwargs)
+            with only_run(self):
+                return super().train(folder, *args, **kwargs)
         finally:
             self.prompts.clear()
             if self.args.use_vllm:

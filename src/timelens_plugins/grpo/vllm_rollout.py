@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from timelens_plugins.grpo.config import TimeLensGRPOConfig
 from timelens_plugins.grpo.groups import Group
 from timelens_plugins.grpo.rollout import whole_model
+from timelens_plugins.inference.engines import EngineNotInstalledError
 from timelens_plugins.inference.vllm.parity import ParityError, agreed, check_parity, default_tolerance, probe_of
 from timelens_plugins.inference.vllm.request import (
     VllmPrompt,
@@ -35,12 +36,25 @@ from timelens_plugins.inference.vllm.starting import VllmError, start_llm
 from timelens_plugins.upstream import check
 from timelens_plugins.upstream.vllm import PROMPT_IDS, SUPPORTED, WEIGHTS
 
-__all__ = ["VllmRollout", "named_weights", "without_own_vllm"]
+__all__ = ["VllmRollout", "check_vllm_installed", "named_weights", "without_own_vllm"]
 
 _FORMAT = "timelens"
 _INSTEAD = "use_vllm=False"
 _PROBES = 2
 _SUPPRESSED = -100.0  # added to logits, the least that vLLM takes
+
+
+def check_vllm_installed() -> None:
+    """For the start of a run with ``use_vllm=True``, before a model is loaded.
+
+    Raises:
+        EngineNotInstalledError: it is not.
+    """
+    if importlib.util.find_spec("vllm") is None:
+        raise EngineNotInstalledError(
+            "use_vllm=True: vLLM is not installed. Its build goes with the GPU, so install it by itself "
+            f"(docs/engines.md), or set {_INSTEAD}"
+        )
 
 
 @contextlib.contextmanager
@@ -61,17 +75,13 @@ class VllmRollout:
         dtype: in which vLLM holds the weights and computes.
 
     Raises:
-        ImportError: vLLM is not installed.
+        EngineNotInstalledError: vLLM is not installed.
         UpstreamChangedError: a release of vLLM that lacks what is relied on.
         ValueError: vLLM would not compute what the trainer does, or cannot do what is asked, with the reason.
     """
 
     def __init__(self, trainer: Any, dtype: torch.dtype) -> None:
-        if importlib.util.find_spec("vllm") is None:
-            raise ImportError(
-                "use_vllm=True: vLLM is not installed. Its build goes with the GPU, so install it by itself "
-                f"(docs/engines.md), or set {_INSTEAD}"
-            )
+        check_vllm_installed()
         check("vllm", SUPPORTED, PROMPT_IDS + WEIGHTS)
         processor = trainer.processing_class
         if (problem := encoding_problem(processor, _INSTEAD) or normalisation_problem(processor, _INSTEAD)) is not None:

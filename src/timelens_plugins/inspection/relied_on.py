@@ -19,7 +19,8 @@ NAMES: Mapping[str, tuple[str, tuple[Name, ...]]] = {
         + transformers.FAMILIES
         + transformers.LINEAR_ATTENTION
         + transformers.SAVING
-        + transformers.RESUMING,
+        + transformers.RESUMING
+        + transformers.ADAPTERS,
     ),
     "lmms-eval": (lmms_eval.SUPPORTED, lmms_eval.REGISTRY + lmms_eval.COMMAND),
     "deepspeed": (deepspeed.SUPPORTED, deepspeed.ZERO3),

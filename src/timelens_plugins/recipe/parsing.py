@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import fields
@@ -33,7 +34,8 @@ def parse(settings: Sequence[type], arguments: Sequence[str] | None = None) -> t
         arguments: default: those of the process.
 
     Raises:
-        ValueError: an unknown name, a name that has changed, or a value that cannot work.
+        ValueError: an unknown name, a name that has changed, a value that cannot work, a variable in a path that is not
+            set.
     """
     reader = _Parser(add_help=False, allow_abbrev=False)
     reader.add_argument("--config", action="append")
@@ -60,7 +62,7 @@ def parse(settings: Sequence[type], arguments: Sequence[str] | None = None) -> t
     known = {flag.lstrip("-").replace("-", "_") for action in parser._actions for flag in action.option_strings}
     _refuse_unknown([flag.replace("-", "_") for flag in flags], known, "flags")
     parser.set_defaults_with_config(**content)
-    return tuple(parser.parse_args_into_dataclasses(given))
+    return _with_paths(parser.parse_args_into_dataclasses(given))
 
 
 class _Parser(TrlParser):
@@ -74,7 +76,7 @@ def from_dict(settings: Sequence[type], content: Mapping[str, Any]) -> tuple[Any
     """As :func:`parse`, from a dictionary."""
     refuse_renamed(content)
     classes = _chosen(settings, content.get("difficulty", "none"), content)
-    return tuple(TrlParser(classes).parse_dict(dict(content)))
+    return _with_paths(TrlParser(classes).parse_dict(dict(content)))
 
 
 def _chosen(settings: Sequence[type], choice: Any, names: Any) -> list[type]:
@@ -163,6 +165,30 @@ def _refuse_unknown(names: Iterable[str], known: Set[str], where: str) -> None:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             raise ValueError(f"{where}: unknown setting {name}" + (f"; did you mean {near[0]}?" if near else ""))
+
+
+_PATHS = (
+    *("annotations", "video_root", "synthetic_folder", "model_name_or_path", "difficulty_file", "cache"),
+    *("output", "output_dir", "resume_from_checkpoint"),
+)
+
+
+def _with_paths(objects: Iterable[Any]) -> tuple[Any, ...]:
+    """The objects, with ``~`` and environment variables in paths replaced: no shell has read a configuration file.
+
+    Raises:
+        ValueError: a variable that is not set; a folder would be made that has its name.
+    """
+    found = tuple(objects)
+    for one in found:
+        for name in _PATHS:
+            value = getattr(one, name, None)
+            if isinstance(value, str):
+                path = os.path.expandvars(os.path.expanduser(value))
+                if variable := re.search(r"\$(\w+|\{[^}]*\})", path):
+                    raise ValueError(f"{name}: {value}: the environment variable {variable[0]} is not set")
+                setattr(one, name, path)
+    return found
 
 
 def _importable(folder: Path) -> None:

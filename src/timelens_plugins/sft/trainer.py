@@ -37,9 +37,15 @@ from timelens_plugins.sft.rows import VideoRows
 from timelens_plugins.sft.scoring import answer_log_probs
 from timelens_plugins.shared_prefix import install
 from timelens_plugins.training.card import data_lines, write_card
-from timelens_plugins.training.checkpoints import checkpoint_to_resume, read_state, save_checkpoint
+from timelens_plugins.training.checkpoints import (
+    ANOTHER_METHOD,
+    checkpoint_to_resume,
+    only_run,
+    read_state,
+    save_checkpoint,
+)
 from timelens_plugins.training.origin import Origin
-from timelens_plugins.training.parts import adapter_modules_to_save, create_optimizer, set_trainable
+from timelens_plugins.training.parts import adapter_modules_to_save, create_optimizer, refuse_adapter, set_trainable
 from timelens_plugins.training.resumed_weights import ResumedWeights
 from timelens_plugins.training.sharding import check_same_sharding, is_sharded, keep_used_conversions
 
@@ -98,6 +104,7 @@ class TimeLensSFTTrainer(ResumedWeights, Trainer):
             raise ValueError(
                 f"processing_class is a {type(processing_class).__name__}: make it with load_processor(path)"
             )
+        refuse_adapter(model)
         if getattr(model.config.get_text_config(), "output_router_logits", False):
             raise ValueError(
                 "the model's configuration asks for the load-balancing loss of a mixture of experts, and this loss is "
@@ -132,7 +139,13 @@ class TimeLensSFTTrainer(ResumedWeights, Trainer):
         # Loaders that spare memory give the weights to the main process alone, or a shard to each.
         if self.accelerator.is_main_process or is_sharded(model):
             moments = (moment for row in range(len(rows)) for moment in rows[row]["moments"])
-            self._origin = Origin.of(rows.names, moments, model, processing_class)
+            self._origin = Origin.of(
+                rows.names,
+                moments,
+                model,
+                processing_class,
+                args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+            )
         self._data_lines = data_lines(rows.dataset)
         self._counts: Counter[str] = Counter()
         self._placeholder: Example | None = None
@@ -258,9 +271,13 @@ class TimeLensSFTTrainer(ResumedWeights, Trainer):
         folder = checkpoint_to_resume(resume_from_checkpoint, self.args.output_dir or ".")
         if folder is not None:
             check_same_sharding(Path(folder), self.accelerator)
-            self._origin.compare(Origin.saved(read_state(Path(folder))), folder)
+            state = read_state(Path(folder))
+            if "generation" in state:
+                raise ValueError(f"{folder} was saved by GRPO, not by supervised fine-tuning: {ANOTHER_METHOD}")
+            self._origin.compare(Origin.saved(state), folder)
         try:
-            return super().train(folder, trial, ignore_keys_for_eval)
+            with only_run(self):
+                return super().train(folder, trial, ignore_keys_for_eval)
         finally:
             self.clips.clear()
 

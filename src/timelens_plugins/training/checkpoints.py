@@ -10,25 +10,30 @@ go on from one, or start over beside it, is refused: neither is what the same co
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
+from safetensors import SafetensorError
 
 from timelens_plugins.atomic import write_whole
 
 __all__ = [
+    "ANOTHER_METHOD",
     "STATE_FILE",
     "check_total_limit",
     "checkpoint_to_resume",
     "chosen_checkpoint",
     "last_checkpoint",
+    "only_run",
     "read_state",
     "save_checkpoint",
 ]
@@ -38,7 +43,52 @@ logger = logging.getLogger(__name__)
 STATE_FILE = "timelens_state.json"
 """Written into a checkpoint's folder after everything else; a checkpoint without it is not resumed from."""
 
+ANOTHER_METHOD = "choose another output_dir (with model_name_or_path set to this checkpoint, to train its weights on)"
+"""Remedy where a run finds a checkpoint of another trainer, whose optimizer and place in the data are not its own."""
+
 _TRAINING_ARGUMENTS = "training_args.bin"
+_LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def only_run(trainer: Any) -> Iterator[None]:
+    """While it lasts, no other run can train into the same output folder, where the checkpoints of both would mix.
+
+    Called on all processes. The lock is the operating system's, so a kill leaves none; file systems without locks go
+    without.
+
+    Args:
+        trainer: a ``transformers.Trainer``.
+
+    Raises:
+        ValueError: another run is at it, or the folder cannot be written to, which would show at the first checkpoint.
+    """
+    faults: list[str | None] = [None]
+    with contextlib.ExitStack() as held:
+        if trainer.is_world_process_zero():
+            faults = [_lock(Path(trainer.args.output_dir), held)]
+        if trainer.accelerator.num_processes > 1:
+            broadcast_object_list(faults)
+        if faults[0] is not None:
+            raise ValueError(faults[0])
+        yield
+
+
+def _lock(folder: Path, held: contextlib.ExitStack) -> str | None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = held.enter_context((folder / _LOCK).open("a"))
+    except OSError as error:
+        return f"output_dir: {folder} cannot be written to ({error.strerror})"
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return f"output_dir: another run is training into {folder}; wait for it, or choose another output_dir"
+    except (OSError, ImportError):
+        pass  # no locks here
+    return None
 
 
 # ---------------------------------------------------------------------- saving
@@ -65,6 +115,13 @@ def save_checkpoint(
     limit, args.save_total_limit = args.save_total_limit, None
     try:
         save()
+    except (OSError, RuntimeError, SafetensorError) as error:  # a full disk is told by torch as a wrong position
+        free = shutil.disk_usage(folder.parent).free
+        error.add_note(
+            f"{folder} could not be saved, with {free / 1e9:.3f} GB free there. It does not count: started again, the "
+            "run goes on from the checkpoint before"
+        )
+        raise
     finally:
         args.save_total_limit = limit
     content = None if args.save_only_model else state()

@@ -32,6 +32,7 @@ class Origin:
         model: name or path of the model that was loaded, before any checkpoint of the run was.
         weights: digest of its weights, without adapters.
         processor: how prompts are made of clips and texts.
+        per_step: rows of the data set that an optimizer step takes, on all processes; 0 where it is not known.
     """
 
     data: str = ""
@@ -40,10 +41,16 @@ class Origin:
     model: str = ""
     weights: str = ""
     processor: dict[str, Any] = field(default_factory=dict)
+    per_step: float = 0
 
     @classmethod
     def of(
-        cls, names: Iterable[str], rows: Iterable[Mapping[str, Any]], model: Any, processor: InterleavedTimestampsMixin
+        cls,
+        names: Iterable[str],
+        rows: Iterable[Mapping[str, Any]],
+        model: Any,
+        processor: InterleavedTimestampsMixin,
+        per_step: float = 0,
     ) -> Origin:
         """Of a run; reads all weights, the rows and the state of their videos' files.
 
@@ -52,6 +59,7 @@ class Origin:
             rows: the rows; ``video, video_start, video_end, query, spans, prompt, answer`` count, where they are.
             model: a ``PreTrainedModel``, or one with adapters.
             processor: that makes the prompts.
+            per_step: rows of the data set that an optimizer step takes, on all processes.
         """
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         # Adapters are made anew before a checkpoint's are loaded.
@@ -64,6 +72,7 @@ class Origin:
             getattr(base, "name_or_path", None) or "",
             weights_of(base, leave_out=added).rounded,
             json.loads(json.dumps(processor_settings(processor))),
+            per_step,
         )
 
     @classmethod
@@ -99,6 +108,14 @@ class Origin:
                 folder,
                 saved.videos,
                 self.videos,
+            )
+        if saved.per_step and saved.per_step != self.per_step:
+            logger.warning(
+                "%s was saved by a run whose steps took %g rows each, and they take %g now. The place in the data is "
+                "counted in steps, so rows of this epoch come again or are left out",
+                folder,
+                saved.per_step,
+                self.per_step,
             )
         if saved.model and saved.model != self.model:
             logger.warning(

@@ -17,7 +17,15 @@ from timelens_plugins.families import family_of
 from timelens_plugins.shared_prefix.locate import mergers_of, vision_language_model, vision_tower
 from timelens_plugins.training.sharding import whole_shape
 
-__all__ = ["TrainedParts", "Vision", "adapter_modules_to_save", "create_optimizer", "parameter_groups", "set_trainable"]
+__all__ = [
+    "TrainedParts",
+    "Vision",
+    "adapter_modules_to_save",
+    "create_optimizer",
+    "parameter_groups",
+    "refuse_adapter",
+    "set_trainable",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +46,25 @@ class TrainedParts:
             for part in ("vision", "merger", "language")
         ]
         return "; ".join(parts)
+
+
+def refuse_adapter(model: Any) -> None:
+    """Refuse a model that was loaded from the folder of an adapter, such as an earlier stage of training may leave.
+
+    transformers puts the adapter on its base for answering, so it is not trained; a new one takes its place; and the
+    reference model of a KL term is loaded without it.
+
+    Args:
+        model: before anything is put on it; a path passes.
+
+    Raises:
+        ValueError: with the remedy.
+    """
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ValueError(
+            "the model to train is an adapter on its base, which training would lose or leave as it is: merge the two "
+            "into a checkpoint (docs/training.md, Adapters), and train that"
+        )
 
 
 def set_trainable(model: nn.Module, vision: Vision = "merger") -> TrainedParts:

@@ -7,6 +7,7 @@ import functools
 from timelens_plugins.upstream import Name, check
 
 __all__ = [
+    "ADAPTERS",
     "FAMILIES",
     "GENERATION",
     "LINEAR_ATTENTION",
@@ -89,8 +90,14 @@ SAVING = (
 RESUMING = (
     Name("transformers.trainer:Trainer._load_from_checkpoint", ("self", "resume_from_checkpoint", "model")),
     Name("transformers.trainer:Trainer._load_best_model", ("self",)),
+    Name("transformers.trainer:Trainer._load_optimizer_and_scheduler", ("self", "checkpoint")),
 )
 """Overridden by ``training/resumed_weights.py``."""
+
+ADAPTERS = (
+    Name("transformers.integrations.peft:PeftAdapterMixin.load_adapter", line="self._hf_peft_config_loaded = True"),
+)
+"""Read by ``training/parts.py``."""
 
 
 @functools.cache
