@@ -39,6 +39,7 @@ SETTINGS = (DataArguments, EstimateArguments)
 
 def main(data: DataArguments, arguments: EstimateArguments) -> int:
     with before_training():
+        arguments.check_output()
         data.annotations = files_of(data.annotations, data.synthetic_folder)
         answering = Answering(
             samples=arguments.samples,

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from recipe_runs import RECIPES
+from recipe_runs import RECIPES, run
+from transformers import AutoModelForImageTextToText
 from trl import ModelConfig
 
 from timelens_plugins.grpo import TimeLensGRPOConfig
@@ -20,6 +21,7 @@ from timelens_plugins.recipe import (
     EstimateArguments,
     RewardArguments,
     StoppingArguments,
+    base_checkpoint,
     before_training,
     parse,
     start,
@@ -135,6 +137,38 @@ def test_paths_are_those_that_a_shell_would_read(config: Path, monkeypatch: pyte
     config.write_text(of_training(output_dir="$NOWHERE/run"))
     with pytest.raises(ValueError, match=r"output_dir: \$NOWHERE/run: the environment variable \$NOWHERE is not set"):
         parse(OF_TRAINING, ["--config", str(config)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"output": ""}, "output='' is a folder"),
+        ({"output": "."}, r"output='\.' is a folder"),
+        ({"output": "/dev/null"}, "/dev/null: a device"),
+        ({"shard": 5, "shards": 2}, "shard=5 of shards=2"),
+        ({"shard": 0, "shards": 0}, "shard=0 of shards=0"),
+        ({"clip_workers": 0}, "clip_workers must be at least 1, got 0; leave it out"),
+        ({"video_backend": "foo"}, "unknown video backend"),
+        ({"dtype": "foo"}, "dtype must be auto, float32, bfloat16 or float16, got 'foo'"),
+    ],
+)
+def test_estimates_that_could_not_be_made_are_told_before(
+    changes: dict[str, Any], told: str, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def weights(*_: Any, **__: Any) -> None:
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr(AutoModelForImageTextToText, "from_pretrained", weights)
+    given = {"output": "d.jsonl", "synthetic_folder": "made", "annotations": "synthetic:training_set,clips=2,size=64"}
+    with pytest.raises((ValueError, OSError), match=told):
+        run("difficulty", **given | changes)
+
+
+def test_settings_of_adapters_without_adapters() -> None:
+    """All weights would be trained."""
+    assert base_checkpoint(ModelConfig(model_name_or_path="m", use_peft=True, lora_r=8), "") == "m"
+    with pytest.raises(ValueError, match="lora_r, lora_target_modules: without effect without use_peft: true"):
+        base_checkpoint(ModelConfig(model_name_or_path="m", lora_r=8, lora_target_modules=["q_proj"]), "")
 
 
 def fails(error: Exception, *, early: bool) -> Any:

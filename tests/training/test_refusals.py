@@ -12,6 +12,7 @@ from timelens_plugins.grpo import TimeLensGRPOConfig
 from timelens_plugins.sft import TimeLensSFTConfig
 from timelens_plugins.training.sharding import check_same_sharding, refuse_sharding
 
+COUNTS = ("num_generations", "num_iterations", "steps_per_generation", "max_completion_length")
 CONFIGS = {"sft": TimeLensSFTConfig, "grpo": TimeLensGRPOConfig}
 
 
@@ -36,6 +37,14 @@ CONFIGS = {"sft": TimeLensSFTConfig, "grpo": TimeLensGRPOConfig}
         ({"on_bad_video": "swap"}, "on_bad_video must be one of error, skip"),
         ({"clip_workers": -1}, "clip_workers must be at least 0"),
         ({"clips_ahead": 0}, "clips_ahead must be at least 1"),
+        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps must be at least 1, got 0"),
+        ({"max_steps": 0}, "max_steps=0 is no length of a run"),
+        ({"save_steps": 0}, "save_steps=0 would save no checkpoint"),
+        ({"save_steps": -1}, "save_steps=-1 would save no checkpoint"),
+        ({"video_backend": "foo"}, "unknown video backend 'foo'"),
+        ({"cache_gb": 3.0}, "cache_gb=3.0 without cache=FOLDER has no effect"),
+        ({"cache": "c", "cache_gb": float("inf")}, "cache_gb must be above 0, got inf"),
+        ({"cache": "c", "cache_gb": float("nan")}, "cache_gb must be above 0, got nan"),
     ],
 )
 def test_both_refuse(method: str, setting: dict[str, Any], told: str, tmp_path: Path) -> None:
@@ -157,3 +166,26 @@ def test_what_resumes(
 def test_a_penalty_below_zero_is_refused(beta: float, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="beta must be a number from 0"):
         TimeLensGRPOConfig(str(tmp_path), per_device_train_batch_size=8, use_cpu=True, bf16=False, beta=beta)
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        *(({name: 0}, f"{name} must be at least 1, got 0") for name in COUNTS),
+        ({"temperature": 0.0}, "temperature must be above 0, got 0.0"),
+        ({"temperature": float("nan")}, "temperature must be above 0, got nan"),
+        ({"top_p": 2.0}, "top_p must be above 0 and at most 1, got 2.0"),
+        ({"top_p": 0.0}, "top_p must be above 0 and at most 1"),
+        ({"top_k": -1}, "top_k must be at least 0, got -1"),
+        ({"epsilon": -1.0}, "epsilon must be at least 0"),
+        ({"delta": -1.0}, "delta must be at least 0"),
+        ({"top_entropy_quantile": 2.0}, "top_entropy_quantile must be above 0 and at most 1"),
+        ({"reward_weights": [0.0, 0.0]}, "train for nothing"),
+        ({"ignore_data_skip": True}, "ignore_data_skip=True does not work here"),
+        ({"chat_template_kwargs": {"enable_thinking": True}}, "thinking is a setting of its own"),
+    ],
+)
+def test_grpo_refuses(setting: dict[str, Any], told: str, tmp_path: Path) -> None:
+    own: dict[str, Any] = {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False}
+    with pytest.raises(ValueError, match=told):
+        TimeLensGRPOConfig(**(own | setting))

@@ -49,12 +49,15 @@ def load_model(
             itself, and for families whose prompts are not shared.
 
     Raises:
-        ValueError: as ``load_processor``; ``device`` beside ``device_map``, or one that is not there.
+        ValueError: as ``load_processor``; ``device`` beside ``device_map``, or one that is not there; an unknown
+            ``dtype``.
     """
     if device is not None and device_map is not None:
         raise ValueError(f"device={device} and device_map={device_map} both say where the model goes; pass one")
     if device is not None:
         _check_device(device)
+    if isinstance(dtype, str) and dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise ValueError(f"dtype must be auto, float32, bfloat16 or float16, got {dtype!r}")
     if processor is not None and (encoding is not None or timestamp_format is not None or sampling):
         raise ValueError("settings of a processor beside a processor; configure it instead")
     if processor is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 
 from trl import GRPOConfig
 
-from timelens_plugins.training.refusals import Wanted, refuse_settings
+from timelens_plugins.training.refusals import Wanted, refuse_below, refuse_settings
 from timelens_plugins.training.settings import ClipSettings
 from timelens_plugins.training.sharding import fsdp_version
 
@@ -16,7 +16,18 @@ __all__ = ["CARD_SETTINGS", "TimeLensGRPOConfig"]
 _WANTED: Wanted = {
     "use_transformers_continuous_batching": (False, "transformers' continuous batching takes no videos"),
     "train_sampling_strategy": ("random", "prompts come in groups, by shuffle_dataset or by difficulty"),
+    "ignore_data_skip": (False, "completions of a checkpoint would be followed by prompts that they are not of"),
+    "chat_template_kwargs": (None, "the processor writes the prompts; thinking is a setting of its own"),
 }
+
+_COUNTS = (
+    "num_generations",
+    "num_iterations",
+    "steps_per_generation",
+    "max_completion_length",
+    "gradient_accumulation_steps",
+    "per_device_train_batch_size",
+)
 
 _WITH_VLLM: Wanted = {
     "vllm_mode": (
@@ -127,16 +138,26 @@ class TimeLensGRPOConfig(ClipSettings, GRPOConfig):
     )
 
     def __post_init__(self) -> None:
+        refuse_below(self, dict.fromkeys(_COUNTS, 1))  # before the parent divides by them
         super().__post_init__()
         refuse_settings(
             self, {**_WANTED, **self._of_vllm()}, counts=("queries_per_video", "rollout_rows", "rollout_prompts")
         )
+        refuse_below(self, {"epsilon": 0, "epsilon_high": 0, "delta": 0, "top_k": 0})
+        for name, most in (("temperature", math.inf), ("top_p", 1.0), ("top_entropy_quantile", 1.0)):
+            if not 0 < getattr(self, name) <= most:
+                raise ValueError(
+                    f"{name} must be above 0{f' and at most {most:g}' if most < math.inf else ''}, got "
+                    f"{getattr(self, name)}"
+                )
         if self.rollout_rows is not None and (self.rollout_prompts or 1) > 1:
             raise ValueError(
                 "rollout_rows decodes a part of one group at a time: leave it out, or set rollout_prompts=1"
             )
         if self.reward_weights is not None and not all(map(math.isfinite, self.reward_weights)):
             raise ValueError(f"reward_weights must be numbers, got {self.reward_weights}")
+        if self.reward_weights is not None and not any(self.reward_weights):
+            raise ValueError(f"reward_weights={self.reward_weights} train for nothing: one must not be 0")
         self._check_groups()
         if self.keep_prefill:
             self._check_keep_prefill()

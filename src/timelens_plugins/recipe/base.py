@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import Field, fields
+from typing import Any
+
 from transformers import PreTrainedModel
 from trl import ModelConfig
 
@@ -11,18 +14,32 @@ from timelens_plugins.recipe.sources import files_of
 
 __all__ = ["base_checkpoint", "load_base"]
 
+_OF_ADAPTERS = ("lora_", "use_rslora", "use_dora")
+
 
 def base_checkpoint(config: ModelConfig, folder: str) -> str:
     """Path or hub id of the checkpoint; what its name stands for is made under ``folder``.
 
     Raises:
-        ValueError: none is set; quantised weights are asked for; as :func:`~timelens_plugins.recipe.sources.files_of`.
+        ValueError: none is set; quantised weights are asked for, or settings of adapters without adapters; as
+            :func:`~timelens_plugins.recipe.sources.files_of`.
     """
     if config.model_name_or_path is None:
         raise ValueError("model_name_or_path is not set")
     if config.load_in_8bit or config.load_in_4bit:
         raise ValueError("quantised base weights are not supported: leave load_in_8bit and load_in_4bit out")
+    if not config.use_peft:
+        given = [f.name for f in fields(config) if f.name.startswith(_OF_ADAPTERS) and not _is_default(config, f)]
+        if given:
+            raise ValueError(
+                f"{', '.join(given)}: without effect without use_peft: true, and all weights would be trained. Set it, "
+                "or leave them out"
+            )
     return files_of(config.model_name_or_path, folder)
+
+
+def _is_default(config: ModelConfig, setting: Field[Any]) -> bool:
+    return bool(getattr(config, setting.name) == setting.default)
 
 
 def load_base(

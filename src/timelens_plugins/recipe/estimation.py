@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from timelens_plugins.answers import read_prompt
+from timelens_plugins.atomic import refuse_special
 from timelens_plugins.inference.engines import check_engine, parse_engine_args
 from timelens_plugins.recipe.data import DataArguments
+from timelens_plugins.video.backends import preference
+from timelens_plugins.video.frame_cache import check_bound
 
 if TYPE_CHECKING:
     from timelens_plugins.inference.api.engine import ApiSettings
@@ -77,6 +82,29 @@ class EstimateArguments:
             raise ValueError("shard and shards are set together, or not at all")
         if self.shard is None or self.shards is None:
             self.shard, self.shards = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        if not 0 <= self.shard < self.shards:
+            raise ValueError(
+                f"shard={self.shard} of shards={self.shards}: the first of n processes is 0, the last n - 1"
+            )
+        if self.clip_workers is not None and self.clip_workers < 1:
+            raise ValueError(f"clip_workers must be at least 1, got {self.clip_workers}; leave it out to have it found")
+        preference(self.video_backend)
+        check_bound(self.cache, self.cache_gb)
+
+    def check_output(self) -> None:
+        """Try whether the rows could be written, before anything is answered.
+
+        Raises:
+            ValueError: ``output`` is empty or a folder.
+            OSError: it is a device, or its folder cannot be made or written to.
+        """
+        path = Path(self.output)
+        if not path.name or path.is_dir():
+            raise ValueError(f"output={self.output!r} is a folder; name the file of rows to write")
+        refuse_special(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
 
 
 def api_settings(data: DataArguments, arguments: EstimateArguments) -> ApiSettings:

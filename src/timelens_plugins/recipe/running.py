@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from timelens_plugins.inference.engines import EngineNotInstalledError
 from timelens_plugins.recipe.parsing import parse
 
 __all__ = ["before_training", "start"]
 
-_FAULTS = (ValueError, OSError, EngineNotInstalledError)
+_FAULTS = (ValueError, OSError, ImportError)
 _NOTE = "Nothing was trained or answered yet."
 
 

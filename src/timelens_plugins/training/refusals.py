@@ -9,12 +9,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
+from transformers.trainer_utils import SaveStrategy
+
 from timelens_plugins.clips import OnBadVideo
 from timelens_plugins.training.checkpoints import check_total_limit
 from timelens_plugins.training.parts import Vision
 from timelens_plugins.training.sharding import refuse_sharding
+from timelens_plugins.video.backends import preference
+from timelens_plugins.video.frame_cache import check_bound
 
-__all__ = ["Wanted", "refuse_settings"]
+__all__ = ["Wanted", "refuse_below", "refuse_settings"]
 
 Wanted = Mapping[str, tuple[Any, str]]
 """Setting -> the only value that works, and why."""
@@ -39,6 +43,18 @@ _BOTH: Wanted = {
 }
 
 
+def refuse_below(args: Any, bounds: Mapping[str, float]) -> None:
+    """Compare settings with the least that they may be; None passes.
+
+    Raises:
+        ValueError: the first that is less, or no number.
+    """
+    for name, least in bounds.items():
+        value = getattr(args, name)
+        if value is not None and not value >= least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
 def refuse_settings(args: Any, own: Wanted, counts: Sequence[str] = ()) -> None:
     """Compare a configuration with what works in both trainers, and with what works in its own.
 
@@ -55,10 +71,8 @@ def refuse_settings(args: Any, own: Wanted, counts: Sequence[str] = ()) -> None:
     for name, values in (("vision", get_args(Vision)), ("on_bad_video", get_args(OnBadVideo))):
         if getattr(args, name) not in values:
             raise ValueError(f"{name} must be one of {', '.join(values)}, got {getattr(args, name)!r}")
-    bounds = {"clip_workers": 0, "clips_ahead": 1, "per_device_train_batch_size": 1, **dict.fromkeys(counts, 1)}
-    for name, least in bounds.items():
-        if (value := getattr(args, name)) is not None and value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+    ones = ("clips_ahead", "per_device_train_batch_size", "gradient_accumulation_steps", *counts)
+    refuse_below(args, {"clip_workers": 0, **dict.fromkeys(ones, 1)})
     for name, (value, reason) in {**_BOTH, **own}.items():
         if (given := getattr(args, name, value)) != value:
             raise ValueError(f"{name}={given} does not work here: {reason}. Set {name}={value}")
@@ -66,7 +80,15 @@ def refuse_settings(args: Any, own: Wanted, counts: Sequence[str] = ()) -> None:
         value = getattr(args, name, None)
         if value is not None and not (math.isfinite(value) and value >= 0):
             raise ValueError(f"{name} must be a number from 0, got {value}")
-    if args.max_steps <= 0 and not (math.isfinite(args.num_train_epochs) and args.num_train_epochs > 0):
+    if args.max_steps == 0:
+        raise ValueError(
+            "max_steps=0 is no length of a run: leave it out (or -1) for num_train_epochs, or set it above 0"
+        )
+    if args.save_strategy == SaveStrategy.STEPS and not args.save_steps > 0:
+        raise ValueError(f"save_steps={args.save_steps} would save no checkpoint: set it above 0, or save_strategy: no")
+    preference(args.video_backend)
+    check_bound(args.cache, args.cache_gb)
+    if args.max_steps < 0 and not (math.isfinite(args.num_train_epochs) and args.num_train_epochs > 0):
         raise ValueError(f"num_train_epochs={args.num_train_epochs} trains nothing: set it above 0, or max_steps")
     check_total_limit(args.save_total_limit)
     refuse_sharding(args)

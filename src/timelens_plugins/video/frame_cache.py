@@ -17,6 +17,7 @@ import functools
 import hashlib
 import json
 import logging
+import math
 import os
 import threading
 import time
@@ -35,7 +36,7 @@ import timelens_plugins
 from timelens_plugins.atomic import replacing
 from timelens_plugins.file_state import State, settled, state_of
 
-__all__ = ["CACHE_GB", "FrameCache", "open_cache"]
+__all__ = ["CACHE_GB", "FrameCache", "check_bound", "open_cache"]
 
 logger = logging.getLogger(__name__)
 
@@ -178,11 +179,24 @@ def open_cache(folder: str | os.PathLike[str] | None, gigabytes: float | None = 
     Raises:
         ValueError: a bound without a folder; and as :class:`FrameCache`.
     """
+    check_bound(folder, gigabytes)
     if folder is None:
-        if gigabytes is not None:
-            raise ValueError(f"cache_gb={gigabytes} without cache=FOLDER has no effect")
         return None
     return FrameCache(folder, int(float(CACHE_GB if gigabytes is None else gigabytes) * 1e9))
+
+
+def check_bound(folder: str | os.PathLike[str] | None, gigabytes: float | None) -> None:
+    """Look at the settings of a cache before anything is made.
+
+    Raises:
+        ValueError: a bound without a folder, or one that is none.
+    """
+    if gigabytes is None:
+        return
+    if folder is None:
+        raise ValueError(f"cache_gb={gigabytes} without cache=FOLDER has no effect")
+    if not 0 < float(gigabytes) < math.inf:
+        raise ValueError(f"cache_gb must be above 0, got {gigabytes}")
 
 
 @functools.cache
