@@ -95,10 +95,10 @@ def _reading_specs(upstream: Callable[..., Any]) -> Callable[..., Any]:
         if yaml_path is None or kwargs.get("mode", "full") != "full" or _INCLUDED not in config:
             return config
         from timelens_plugins.evaluation.specs import SPEC_KEY, read_spec
-        from timelens_plugins.evaluation.task_functions import process_docs
+        from timelens_plugins.evaluation.task_functions import RowsOf, process_docs
 
         spec = read_spec(config.pop(SPEC_KEY), config.get("task"), str(yaml_path))
-        return config | {"process_docs": functools.partial(process_docs, spec=spec)}
+        return config | {"process_docs": RowsOf(process_docs, spec=spec)}
 
     return load_yaml_config
 

@@ -7,6 +7,7 @@ video (the cluster of standard errors), query, target and predicted span, and wh
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -21,6 +22,7 @@ from timelens_plugins.answers import (
 )
 from timelens_plugins.evaluation.specs import TaskSpec
 from timelens_plugins.evaluation.subsets import load_subset
+from timelens_plugins.file_state import state_of
 from timelens_plugins.metrics import Reading, SetScore, reading_iou, score_span_set, success_area
 from timelens_plugins.spans import Span
 
@@ -66,6 +68,24 @@ def process_docs(_: Dataset, spec: TaskSpec) -> Dataset:
             )
         ]
     )
+
+
+class RowsOf(functools.partial[Any]):
+    """:func:`process_docs` of a spec, which stands as text in the task's configuration.
+
+    lmms-eval keeps answers (``--use_cache``) by that text, the number of the row and its prompt. So the text tells
+    which videos the rows are about, and their files' states: other annotations or videos of a task are others.
+    """
+
+    def __repr__(self) -> str:
+        spec = self.keywords["spec"]
+        try:
+            clips = [(m.video, m.video_start, m.video_end) for m in load_subset(spec).moments]
+        except (OSError, ValueError):  # nothing to be kept; who loads the rows is told
+            return f"rows of {spec}"
+        states = {video: state_of(video) for video, _, _ in clips}
+        text = repr([(*clip, states[clip[0]]) for clip in clips])
+        return f"rows of {spec}, videos {hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
 
 
 def doc_to_messages(doc: Row, to_text: Callable[[Row], str] | None = None) -> list[dict[str, Any]]:
