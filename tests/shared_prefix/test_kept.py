@@ -117,3 +117,12 @@ def test_what_keeps_no_graph(build: Callable[..., Any], processor: Any) -> None:
     model.gradient_checkpointing_enable({"use_reentrant": True})
     with pytest.raises(ValueError, match="gradient checkpointing is reentrant"):
         rollout(model, prompt, False, keep=True)
+
+
+def test_a_tower_that_diverged_is_told(build: Callable[..., Any], processor: Any) -> None:
+    """And not taken for one that does something else after its merger."""
+    model = frozen_trunk(build())
+    with torch.no_grad():
+        next(vision_tower(vision_language_model(model)).merger.parameters()).fill_(torch.inf)
+    with pytest.raises(RuntimeError, match="is no number: the model has diverged"):
+        encode_vision(model, video_prompt(processor))

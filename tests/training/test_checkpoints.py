@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -372,6 +373,48 @@ def test_a_disk_that_is_full_is_told(
     [told] = caught.value.__notes__
     assert re.search(r"checkpoint-2 could not be saved, with \d+\.\d+ GB free there", told)
     assert last_checkpoint(tmp_path / "run") == str(tmp_path / "run" / "checkpoint-1")
+
+
+def test_a_loss_that_is_no_number_ends_the_run(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    """transformers would show 0, and save the model."""
+    trainer = make_trainer(max_steps=3, logging_steps=1)
+    compute = trainer.compute_loss
+
+    def loss(*args: Any, **kwargs: Any) -> Any:
+        return compute(*args, **kwargs) * (1.0 if trainer.state.global_step < 1 else math.nan)
+
+    trainer.compute_loss = loss
+    with pytest.raises(FloatingPointError, match="the loss at step 2 is nan: the model has diverged"):
+        trainer.train()
+    assert names(tmp_path / "run") == ["checkpoint-1"]
+
+
+def test_weights_that_are_no_numbers_are_not_saved(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    class Poison(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+            if state.global_step == 2:
+                model.get_output_embeddings().weight.data[0, 0] = math.inf
+
+    trainer = make_trainer(max_steps=3, logging_steps=3, save_total_limit=2)
+    trainer.add_callback(Poison())
+    with pytest.raises(FloatingPointError, match="weights after step 2 are no numbers and are not saved"):
+        trainer.train()
+    assert names(tmp_path / "run") == ["checkpoint-1"]
+    with pytest.raises(ValueError, match="logging_nan_inf_filter=True does not work here"):
+        make_trainer(logging_nan_inf_filter=True)
+
+
+def test_weights_in_half_precision_are_told(
+    make_trainer: MakeTrainer, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_trainer(bf16=True)
+    assert "lost to rounding" not in caplog.text
+    load = AutoModelForImageTextToText.from_pretrained
+    monkeypatch.setattr(
+        AutoModelForImageTextToText, "from_pretrained", lambda path, **_: load(path, dtype=torch.bfloat16)
+    )
+    make_trainer(bf16=True, learning_rate=1e-6)
+    assert re.search(r"[\d,]+ trained values are in bfloat16: .* lost to rounding, .* learning_rate=1e-06", caplog.text)
 
 
 def test_settings_that_the_checkpoint_decides_are_told(

@@ -9,8 +9,10 @@ from torch import nn
 
 from timelens_plugins.encodings import InterleavedTimestampsMixin
 from timelens_plugins.grpo.config import TimeLensGRPOConfig
+from timelens_plugins.grpo.vllm_rollout import check_vllm_installed
 from timelens_plugins.grpo.weights import NORMALISATION
 from timelens_plugins.training.dataset import check_prompts
+from timelens_plugins.training.parts import refuse_adapter
 
 __all__ = ["SYNCED_REFERENCE", "check_arguments", "check_dropout", "note_costs"]
 
@@ -69,12 +71,13 @@ def check_dropout(args: TimeLensGRPOConfig, model: nn.Module) -> None:
             )
 
 
-def check_arguments(args: Any, processor: Any, dataset: Any) -> None:
+def check_arguments(args: Any, model: Any, processor: Any, dataset: Any) -> None:
     """Refuse what the trainer cannot work with.
 
     Raises:
+        EngineNotInstalledError: vLLM is asked for and not there.
         TypeError: another configuration, processor or kind of data set.
-        ValueError: rows that could not be shown to a model, or a loss that cannot leave groups out.
+        ValueError: a model with an adapter on it, rows without one video, or a loss that cannot leave groups out.
     """
     if not isinstance(args, TimeLensGRPOConfig):
         raise TypeError(f"args must be a TimeLensGRPOConfig, got {type(args).__name__}")
@@ -87,6 +90,9 @@ def check_arguments(args: Any, processor: Any, dataset: Any) -> None:
         raise TypeError(
             "train_dataset must be a datasets.Dataset of known length; see training.dataset.moments_dataset"
         )
+    refuse_adapter(model)
+    if args.use_vllm:
+        check_vllm_installed()
     check_prompts(dataset)
     if args.on_bad_video == "skip" and args.loss_type not in NORMALISATION:
         raise ValueError(f"on_bad_video='skip' does not know how loss_type={args.loss_type!r} counts completions")

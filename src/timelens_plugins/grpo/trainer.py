@@ -38,7 +38,7 @@ from timelens_plugins.grpo.prompts import PromptSource
 from timelens_plugins.grpo.reward_log import RewardLog, Speed
 from timelens_plugins.grpo.rollout import rollout
 from timelens_plugins.grpo.sampler import PromptOrder, PromptSampler, drawing_of, epoch_order
-from timelens_plugins.grpo.vllm_rollout import VllmRollout, check_vllm_installed, without_own_vllm
+from timelens_plugins.grpo.vllm_rollout import VllmRollout, without_own_vllm
 from timelens_plugins.grpo.weights import SliceWeight, slice_weights
 from timelens_plugins.plateau.callback import samples_per_step
 from timelens_plugins.shared_prefix import install
@@ -46,8 +46,9 @@ from timelens_plugins.shared_prefix.locate import vision_language_model
 from timelens_plugins.shared_prefix.logprobs import rounding_tolerance
 from timelens_plugins.training.card import data_lines, write_card
 from timelens_plugins.training.checkpoints import checkpoint_to_resume, only_run, save_checkpoint
+from timelens_plugins.training.diverged import FiniteLoss, warn_of_rounding
 from timelens_plugins.training.origin import Origin
-from timelens_plugins.training.parts import adapter_modules_to_save, create_optimizer, refuse_adapter, set_trainable
+from timelens_plugins.training.parts import adapter_modules_to_save, create_optimizer, set_trainable
 from timelens_plugins.training.resumed_weights import ResumedWeights
 from timelens_plugins.training.sharding import check_same_sharding, is_sharded, keep_used_conversions
 
@@ -111,10 +112,7 @@ class TimeLensGRPOTrainer(ResumedWeights, GRPOTrainer):
         upstream.check_upstream()
         if difficulty is not None and (prompt_order is not None or not args.shuffle_dataset):
             raise ValueError("difficulty decides the order of prompts: leave prompt_order and shuffle_dataset out")
-        check_arguments(args, processing_class, train_dataset)
-        refuse_adapter(model)
-        if args.use_vllm:
-            check_vllm_installed()
+        check_arguments(args, model, processing_class, train_dataset)
         if args.queries_per_video > 1 and prompt_order is not None:
             raise ValueError("queries_per_video brings the prompts of a video together: leave prompt_order out")
         if peft_config is not None and args.vision == "merger" and isinstance(model, nn.Module):
@@ -141,6 +139,7 @@ class TimeLensGRPOTrainer(ResumedWeights, GRPOTrainer):
             self._origin = Origin.of(names, train_dataset, self.model, processing_class, samples_per_step(args))
         self._data_lines = data_lines(train_dataset)
         set_trainable(self.model, args.vision)
+        warn_of_rounding(self.model, args)
         self.rollout_func = rollout
         core = vision_language_model(self.model)
         own = self.generation_config.suppress_tokens or []
@@ -173,6 +172,7 @@ class TimeLensGRPOTrainer(ResumedWeights, GRPOTrainer):
         )
         self._reward_log = RewardLog(self, self._online)
         self.add_callback(Speed(self._reward_log, self._metrics["train"]))
+        self.add_callback(FiniteLoss())
 
     def _prepare_models(self) -> None:
         self.args.share_prefix = shares_prefix(self.accelerator.unwrap_model(self.model), self.args.share_prefix)

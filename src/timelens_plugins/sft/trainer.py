@@ -44,6 +44,7 @@ from timelens_plugins.training.checkpoints import (
     read_state,
     save_checkpoint,
 )
+from timelens_plugins.training.diverged import FiniteLoss, warn_of_rounding
 from timelens_plugins.training.origin import Origin
 from timelens_plugins.training.parts import adapter_modules_to_save, create_optimizer, refuse_adapter, set_trainable
 from timelens_plugins.training.resumed_weights import ResumedWeights
@@ -133,6 +134,8 @@ class TimeLensSFTTrainer(ResumedWeights, Trainer):
             callbacks=callbacks,
             optimizers=optimizers,
         )
+        self.add_callback(FiniteLoss())
+        warn_of_rounding(model, args)
         # The training loop must not divide by accumulation steps; before transformers 5.23 the second name says so.
         self.loss_is_scaled_for_ga = self.model_accepts_loss_kwargs = True
         self._origin = Origin()

@@ -126,6 +126,10 @@ def _encode(core: Any, modality: str, pixels: Tensor, grid: Tensor) -> VisionFea
         return VisionFeatures(merged, deepstack)
     order = _row_order(visual, grid)
     again = in_order(mergers[0](entered[id(mergers[0])]), order)
+    if not bool(merged.isfinite().all()):
+        raise RuntimeError(
+            f"the output of {type(visual).__name__} is no number: the model has diverged, or its weights are damaged"
+        )
     if again.shape != merged.shape or not torch.allclose(again, merged, rtol=1e-2, atol=1e-3):
         raise RuntimeError(
             f"running the merger of {type(visual).__name__} again does not give the tower's output: this version of "

@@ -25,6 +25,7 @@ from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 
 from timelens_plugins.atomic import write_whole
+from timelens_plugins.training.diverged import check_weights
 
 __all__ = [
     "ANOTHER_METHOD",
@@ -105,8 +106,12 @@ def save_checkpoint(
         save: what the trainer's parent does.
         state: content of :data:`STATE_FILE`; called on all processes, so it may save more. Not called with
             ``save_only_model``, whose checkpoints are not marked.
+
+    Raises:
+        FloatingPointError: the model has diverged.
     """
     args, wait = trainer.args, trainer.accelerator.wait_for_everyone
+    check_weights(trainer.model, trainer.accelerator, trainer.state.global_step)
     if args.should_save and folder.is_dir():
         # One that is written over is no longer whole, keeps no file of what it was, and what shares its files by links,
         # as the best one of an earlier run, stays what it is.

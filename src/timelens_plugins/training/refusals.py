@@ -36,6 +36,7 @@ _BOTH: Wanted = {
     "remove_unused_columns": (False, "rows are read by the trainer and by rewards, not by the model's forward"),
     "label_smoothing_factor": (0.0, "the loss is computed from the log-probs of the answers' tokens, without labels"),
     "neftune_noise_alpha": (None, "its noise would differ between siblings that share a prompt"),
+    "logging_nan_inf_filter": (False, "it shows a loss that is no number as the mean of those before"),
     "auto_find_batch_size": (
         False,
         "it halves the batch in the middle of a run, and with it what a step averages over",

@@ -46,3 +46,6 @@ class ClipSettings:
         default="auto",
         metadata={"help": "Reads the videos: 'auto' (PyAV, then torchcodec), 'pyav', 'torchcodec' or 'decord'."},
     )
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Must stay False: a loss that is no number ends the run."}
+    )
