@@ -1,16 +1,17 @@
 """Evaluation with several queries a video, in five ways: CPU seconds a query, and whether the answers are equal.
 
     python benchmarks/evaluate.py --videos 4 --queries 5
+    python benchmarks/evaluate.py --family qwen2_5_vl
     python benchmarks/evaluate.py --videos 16 --queries 1 --total-tokens 512 --max-new-tokens 256
 
-The same random Qwen3-VL in float32 (hidden size 256, 4 layers), the same synthetic clips, greedy answers:
+The same random model in float32 (``--family``; hidden size 256, 4 layers), the same synthetic clips, greedy answers:
 
 - *together*: the model ``timelens`` as ``lmms-eval`` calls it: a video is decoded, encoded and prefilled once, and the
   answers about many videos are decoded together;
 - *cached*: the same with the frames that an earlier run has kept on disk (``cache``);
 - *by video*: the same as *together* with the answers about one video at a time;
 - *loader*: one query at a time through the model's own ``generate``; a DataLoader prepares the next prompts;
-- *lmms-eval*: its model ``qwen3_vl`` at the same frame rate and pixel budget.
+- *lmms-eval*: its own model of the family at the same frame rate and pixel budget.
 
 ``--parts`` adds the limit: what no way can do without, each part measured alone, and *together* beside their sum. Every
 video is decoded, processed, seen by the vision tower and prefilled once, and the answers share their decoding steps.
@@ -19,6 +20,7 @@ video is decoded, processed, seen by the vision tower and prefilled once, and th
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import platform
 import tempfile
@@ -45,7 +47,7 @@ from timelens_plugins.shared_prefix import complete, encode_vision, prefill, sha
 from timelens_plugins.synthetic.benchmark import write_training_set
 from timelens_plugins.video import sample_frames
 
-PIXELS = 32 * 32  # of a vision token of Qwen3-VL
+PIXELS = {"qwen3_vl": 32 * 32, "qwen2_5_vl": 28 * 28, "qwen3_5": 32 * 32}  # of a vision token
 MIN_TOKENS = 16  # of a pair of frames
 SYSTEM = "You are a helpful assistant."  # lmms-eval's model always has a system turn
 
@@ -55,6 +57,7 @@ Run = Callable[[Sequence[Row]], list[str]]
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--family", choices=list(PIXELS), default="qwen3_vl")
     parser.add_argument("--videos", type=int, default=4, help="clips of 12 to 20 s")
     parser.add_argument("--queries", type=int, default=5, help="a video")
     parser.add_argument("--total-tokens", type=int, default=3600, help="vision tokens of a clip, at most")
@@ -68,7 +71,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sizes = {"hidden_size": 256, "layers": 4, "heads": 8, "kv_heads": 2, "head_dim": 32}
-        save_checkpoint(folder / "model", "qwen3_vl", **sizes, vision_hidden_size=128, vision_depth=4)
+        save_checkpoint(folder / "model", args.family, **sizes, vision_hidden_size=128, vision_depth=4)
         write_training_set(folder / "data", {"charades": args.videos}, size=320, progress=False)
         videos = sorted((folder / "data" / "videos").rglob("*.mp4"))
         rows = [
@@ -77,7 +80,7 @@ def main() -> int:
             for i in range(args.queries)
         ]
         print(f"{platform.machine()}, {os.cpu_count()} cores, {args.threads} thread(s), torch {torch.__version__}")
-        print(f"{len(videos)} videos x {args.queries} queries, up to {args.max_new_tokens} tokens an answer")
+        print(f"{args.family}, {len(videos)} videos x {args.queries} queries, {args.max_new_tokens} tokens an answer")
         seconds: dict[str, float] = {}
         answers: dict[str, list[str]] = {}
         for way in args.ways:
@@ -199,18 +202,13 @@ def _loader(checkpoint: Path, args: argparse.Namespace) -> Run:
 
 
 def _peer(checkpoint: Path, args: argparse.Namespace) -> Run:
-    from lmms_eval.models.chat.qwen3_vl import Qwen3_VL
-
-    model = Qwen3_VL(
-        pretrained=str(checkpoint),
-        device="cpu",
-        device_map="cpu",
-        fps=2.0,
-        max_num_frames=768,
-        min_pixels=MIN_TOKENS * PIXELS,
-        total_pixels=args.total_tokens * PIXELS,
-        system_prompt=SYSTEM,
-    )
+    pixels = PIXELS[args.family]
+    options: dict[str, Any] = {"fps": 2.0, "max_num_frames": 768, "min_pixels": MIN_TOKENS * pixels}
+    if args.family != "qwen2_5_vl":  # whose budget is that of a frame, which these clips do not reach
+        options["total_pixels"] = args.total_tokens * pixels
+    module = importlib.import_module(f"lmms_eval.models.chat.{args.family}")
+    peer = getattr(module, {"qwen3_vl": "Qwen3_VL", "qwen2_5_vl": "Qwen2_5_VL", "qwen3_5": "Qwen3_5"}[args.family])
+    model = peer(pretrained=str(checkpoint), device="cpu", device_map="cpu", system_prompt=SYSTEM, **options)
     model._model.float()  # it loads bfloat16
     return lambda rows: [r.text for r in model.generate_until(_requests(model, rows, args.max_new_tokens))]
 
