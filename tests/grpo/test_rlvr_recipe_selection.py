@@ -259,6 +259,10 @@ def test_a_run_that_was_not_stopped_saves_its_last_model(
     save_final_model(trainer, None)
 
     callback.decision = {"step": 1}
+    trainer.save_model = lambda: pytest.fail("the saved model was written over")
+    with pytest.raises(FileNotFoundError, match="best, the model from where the plateau began, is gone"):
+        save_final_model(trainer, callback)
+    del trainer.save_model
     (tmp_path / "best").mkdir()
     (tmp_path / "best" / "config.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match="FULL_STATE_DICT"):

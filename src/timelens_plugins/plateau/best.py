@@ -27,10 +27,16 @@ def save_final_model(trainer: Any, callback: RewardPlateauCallback | None) -> No
         callback: of this run, or None.
 
     Raises:
-        FileNotFoundError: ``best`` has no whole weights.
+        FileNotFoundError: ``best`` is gone, which leaves the saved model as it is, or has no whole weights.
     """
+    stopped = callback is not None and callback.decision is not None
+    if stopped and trainer.args.should_save and not (best := Path(trainer.args.output_dir) / "best").is_dir():
+        raise FileNotFoundError(
+            f"{best}, the model from where the plateau began, is gone; what {best.parent} holds stays as it is. "
+            "saved_model: last saves the model of where the run stopped"
+        )
     trainer.save_model()
-    if callback is None or callback.decision is None:
+    if not stopped:
         return
     if trainer.args.should_save:
         output = Path(trainer.args.output_dir)
