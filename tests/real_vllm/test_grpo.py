@@ -233,6 +233,21 @@ def test_a_resumed_run_is_the_unbroken_one(
         assert step == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
+def test_more_prompts_than_vllm_reads_at_once(
+    checkpoints: dict[str, Path], moments: list[Moment], tmp_path: Path
+) -> None:
+    """None of them is read in parts, after which vLLM 0.32 cannot sample with a seed on a CPU."""
+    trainer = grpo_runs.make_trainer(
+        checkpoints["qwen3_vl"],
+        moments,
+        tmp_path / "run",
+        **SETTINGS
+        | {"max_steps": 1, "per_device_train_batch_size": 256, "num_generations": 64, "max_completion_length": 1},
+    )
+    trainer.train()
+    assert len(grpo_runs.history(trainer, "loss")) == 1
+
+
 def test_what_cannot_be_sampled_is_named(checkpoints: dict[str, Path], moments: list[Moment], tmp_path: Path) -> None:
     def make(family: str = "qwen3_vl", **settings: Any) -> Any:
         return grpo_runs.make_trainer(checkpoints[family], moments, tmp_path, **SETTINGS | settings)

@@ -11,6 +11,7 @@ __all__ = ["PHRASES"]
 
 _TIME_IN_WORDS = rf"(?:{NUMBER_IN_WORDS} minutes?,? (?:and )?)?{NUMBER_IN_WORDS}"
 _VIDEO = r"(?:video|clip|footage|recording|film)"
+_SAID = ("mention", "suggest", "propose", "say", "said", "state", "give", "gave", "guess")
 PHRASES: tuple[tuple[str, str, str | Callable[[re.Match[str]], str]], ...] = (
     ("place", r"\b(?:tak(?:e|es|ing)|took) place\b", "happen"),
     ("answer", r"\banswer(?= (?:the|this|your) )", "reply"),
@@ -78,8 +79,9 @@ PHRASES: tuple[tuple[str, str, str | Callable[[re.Match[str]], str]], ...] = (
     ),
     # whose times they are, where they are not the answer's
     (
-        "question query user you description",
-        r"\b(?:question|query|user|you|description)s? (?:mention|suggest|propose|say|said|state|give|gave|guess)"
+        "question query user you description questions users descriptions; "
+        + " ".join(verb + ending for verb in _SAID for ending in ("", "s", "d", "ed", "es")),
+        rf"\b(?:question|query|user|you|description)s? (?:{'|'.join(_SAID)})"
         r"(?:s|d|ed|es)?(?= (?:about |around |that |it is |it's |from |between |at |in )*['\"(\[]?[0-9])",
         "example",
     ),
@@ -96,8 +98,8 @@ PHRASES: tuple[tuple[str, str, str | Callable[[re.Match[str]], str]], ...] = (
         "example",
     ),
     (
-        "question query sentence description",
-        r"\bbut the (?:question|query|sentence|description) (?:asks|refers|means|describes|mentions|needs|wants)\b",
+        "question query sentence description; asks refers means describes mentions needs wants",
+        r"but the (?<=\bbut the )(?:question|query|sentence|description) (?:asks|refers|means|describes|mentions|needs|wants)\b",
         "wait the event",
     ),
     (
@@ -184,4 +186,5 @@ PHRASES: tuple[tuple[str, str, str | Callable[[re.Match[str]], str]], ...] = (
         "video_start",
     ),
 )
-"""Phrases, each with words of which it holds one (to look for those costs little), and the word it is read as."""
+"""Phrases, each with words of which it holds one (to look for those costs little), or one of each group before and
+after a semicolon, and the word it is read as."""

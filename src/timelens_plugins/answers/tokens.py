@@ -9,7 +9,6 @@ from __future__ import annotations
 import bisect
 import itertools
 import re
-from collections import defaultdict
 from collections.abc import Set
 from dataclasses import dataclass, field
 
@@ -55,11 +54,9 @@ _LEXEME = re.compile(
     + ")"
 )
 _PHRASES = [(re.compile(pattern), word) for _, pattern, word in PHRASES]
-_PHRASE_WORDS: defaultdict[str, set[int]] = defaultdict(set)
-for _i, _phrase in enumerate(PHRASES):
-    for _word in _phrase[0].split():
-        _PHRASE_WORDS[_word].add(_i)
-_PHRASE_WORD_SET = frozenset(_PHRASE_WORDS)
+_PHRASE_GROUPS = [tuple(frozenset(group.split()) for group in words.split(";")) for words, *_ in PHRASES]
+_PHRASE_WORD_SET = frozenset().union(*(group for groups in _PHRASE_GROUPS for group in groups))
+_PHRASES_OF = {w: [i for i, (first, *_) in enumerate(_PHRASE_GROUPS) if w in first] for w in _PHRASE_WORD_SET}
 _NAME_WITH_DIGITS = re.compile(r"[a-z_]+[0-9][a-z0-9_]*")
 
 
@@ -189,10 +186,11 @@ def tokenize(text: str) -> Tokens:
 
 
 def _read_phrases(text: str, words: Set[str]) -> str:
-    """``text`` with phrases as the words they are read as; only those that hold one of ``words`` are looked for."""
-    for i in sorted(set().union(*map(_PHRASE_WORDS.__getitem__, words))):
-        pattern, word = _PHRASES[i]
-        text = pattern.sub(word, text)
+    """``text`` with phrases as the words they are read as; looked for are those that ``words`` allow."""
+    for i in sorted(set().union(*map(_PHRASES_OF.__getitem__, words))):
+        if not any(map(words.isdisjoint, _PHRASE_GROUPS[i])):
+            pattern, word = _PHRASES[i]
+            text = pattern.sub(word, text)
     return text
 
 

@@ -42,6 +42,7 @@ def start_llm(
         VllmError: vLLM cannot load it, with vLLM's reason.
     """
     import vllm
+    from vllm.platforms import current_platform
 
     arguments: dict[str, Any] = {
         "dtype": str(dtype).removeprefix("torch."),
@@ -52,6 +53,10 @@ def start_llm(
         "disable_log_stats": False,
         **settings,
     }
+    if current_platform.is_cpu() and (longest := arguments.get("max_model_len", -1)) > 0:
+        # A prompt that vLLM reads in parts sets the generator of a sampled answer back, which one on a CPU cannot be.
+        arguments["enable_chunked_prefill"] = False
+        arguments["max_num_batched_tokens"] = max(arguments["max_num_batched_tokens"], longest)
     try:
         return vllm.LLM(model=path, **arguments)
     except Exception as error:  # vLLM raises many kinds; whichever it is, it is raised again, named
