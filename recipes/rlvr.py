@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 
-from trl import ModelConfig, get_peft_config
+from trl import ModelConfig
 
 from timelens_plugins.grpo import TimeLensGRPOConfig, TimeLensGRPOTrainer
 from timelens_plugins.grpo.vllm_rollout import check_vllm_installed
@@ -25,6 +25,7 @@ from timelens_plugins.recipe import (
     RewardArguments,
     StoppingArguments,
     WeightedDrawing,
+    adapters,
     annotated_moments,
     available_moments,
     base_checkpoint,
@@ -91,7 +92,7 @@ def main(
                 moments, processor.encoding, prompt=processor.prompt, description=description
             ),
             processing_class=processor,
-            peft_config=get_peft_config(model_config),
+            peft_config=adapters(model_config),
             callbacks=[plateau] if plateau is not None else None,
             difficulty=online,
         )

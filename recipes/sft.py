@@ -13,10 +13,11 @@ from __future__ import annotations
 import logging
 import os
 
-from trl import ModelConfig, get_peft_config
+from trl import ModelConfig
 
 from timelens_plugins.recipe import (
     DataArguments,
+    adapters,
     annotated_moments,
     available_moments,
     base_checkpoint,
@@ -55,7 +56,7 @@ def main(data: DataArguments, training: TimeLensSFTConfig, model_config: ModelCo
                 moments, processor.encoding, prompt=processor.prompt, description=description
             ),
             processing_class=processor,
-            peft_config=get_peft_config(model_config),
+            peft_config=adapters(model_config),
         )
     trainer.train(resume_from_checkpoint=resumed)
     trainer.save_model()

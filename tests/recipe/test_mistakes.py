@@ -21,6 +21,7 @@ from timelens_plugins.recipe import (
     EstimateArguments,
     RewardArguments,
     StoppingArguments,
+    adapters,
     base_checkpoint,
     before_training,
     parse,
@@ -169,6 +170,15 @@ def test_settings_of_adapters_without_adapters() -> None:
     assert base_checkpoint(ModelConfig(model_name_or_path="m", use_peft=True, lora_r=8), "") == "m"
     with pytest.raises(ValueError, match="lora_r, lora_target_modules: without effect without use_peft: true"):
         base_checkpoint(ModelConfig(model_name_or_path="m", lora_r=8, lora_target_modules=["q_proj"]), "")
+
+
+@pytest.mark.parametrize(
+    ("given", "target"), [(["q_proj"], {"q_proj"}), (["a", "b"], {"a", "b"}), ("all-linear", None)]
+)
+def test_one_name_of_adapted_modules_is_a_name(given: Any, target: set[str] | None) -> None:
+    made = adapters(ModelConfig(model_name_or_path="m", use_peft=True, lora_target_modules=given))
+    assert made.target_modules == (target or given)
+    assert adapters(ModelConfig(model_name_or_path="m")) is None
 
 
 def fails(error: Exception, *, early: bool) -> Any:

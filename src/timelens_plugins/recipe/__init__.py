@@ -14,7 +14,7 @@
 A setting has one name in YAML, flags and Python, and every setting that would have no effect is an error.
 """
 
-from timelens_plugins.recipe.base import base_checkpoint, load_base
+from timelens_plugins.recipe.base import adapters, base_checkpoint, load_base
 from timelens_plugins.recipe.data import (
     DataArguments,
     annotated_moments,
@@ -40,6 +40,7 @@ __all__ = [
     "RewardArguments",
     "StoppingArguments",
     "WeightedDrawing",
+    "adapters",
     "annotated_moments",
     "api_settings",
     "available_moments",

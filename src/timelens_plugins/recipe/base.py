@@ -6,13 +6,13 @@ from dataclasses import Field, fields
 from typing import Any
 
 from transformers import PreTrainedModel
-from trl import ModelConfig
+from trl import ModelConfig, get_peft_config
 
 from timelens_plugins.encodings import InterleavedTimestampsMixin
 from timelens_plugins.families.load import load_model
 from timelens_plugins.recipe.sources import files_of
 
-__all__ = ["base_checkpoint", "load_base"]
+__all__ = ["adapters", "base_checkpoint", "load_base"]
 
 _OF_ADAPTERS = ("lora_", "use_rslora", "use_dora")
 
@@ -55,3 +55,15 @@ def load_base(
         batch_frames=batch_frames,
     )
     return model
+
+
+def adapters(config: ModelConfig) -> Any:
+    """The adapters that the settings ask for, as PEFT's configuration; None for none.
+
+    TRL makes one name in a list a text, which PEFT takes for a pattern of whole names, and finds no module.
+    """
+    wanted = get_peft_config(config)
+    target = getattr(wanted, "target_modules", None)
+    if wanted is not None and isinstance(target, str) and target.isidentifier():
+        wanted.target_modules = {target}
+    return wanted
