@@ -127,6 +127,18 @@ def test_what_a_trainer_refuses_is_one_message(
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"{name}.py: cache=taken is a file")
 
 
+def test_fewer_moments_than_a_batch_are_told_before_training(
+    training_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    flags = ["--annotations", str(training_set), "--output_dir", "run", "--per_device_train_batch_size", "400"]
+    monkeypatch.setattr(sys, "argv", ["rlvr.py", "--config", str(RECIPES / "configs" / "tiny_rlvr.yaml"), *flags])
+    module = recipe("rlvr")
+    with pytest.raises(SystemExit, match="2"):
+        start(module.main, module.SETTINGS)
+    assert "prompts, fewer than the 100 of one generation batch" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_the_reference_model_has_the_revision_of_the_trained_one(
     training_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

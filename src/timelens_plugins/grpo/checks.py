@@ -9,6 +9,7 @@ from torch import nn
 
 from timelens_plugins.encodings import InterleavedTimestampsMixin
 from timelens_plugins.grpo.config import TimeLensGRPOConfig
+from timelens_plugins.grpo.sampler import check_size
 from timelens_plugins.grpo.vllm_rollout import check_vllm_installed
 from timelens_plugins.grpo.weights import NORMALISATION
 from timelens_plugins.training.dataset import check_prompts
@@ -77,7 +78,8 @@ def check_arguments(args: Any, model: Any, processor: Any, dataset: Any) -> None
     Raises:
         EngineNotInstalledError: vLLM is asked for and not there.
         TypeError: another configuration, processor or kind of data set.
-        ValueError: a model with an adapter on it, rows without one video, or a loss that cannot leave groups out.
+        ValueError: a model with an adapter on it, fewer rows than a batch takes, rows without one video, or a loss that
+            cannot leave groups out.
     """
     if not isinstance(args, TimeLensGRPOConfig):
         raise TypeError(f"args must be a TimeLensGRPOConfig, got {type(args).__name__}")
@@ -93,6 +95,7 @@ def check_arguments(args: Any, model: Any, processor: Any, dataset: Any) -> None
     refuse_adapter(model)
     if args.use_vllm:
         check_vllm_installed()
+    check_size(len(dataset), args.generation_batch_size // args.num_generations)
     check_prompts(dataset)
     if args.on_bad_video == "skip" and args.loss_type not in NORMALISATION:
         raise ValueError(f"on_bad_video='skip' does not know how loss_type={args.loss_type!r} counts completions")

@@ -19,7 +19,7 @@ from timelens_plugins.grpo.config import TimeLensGRPOConfig
 from timelens_plugins.grpo.prompts import clip_of
 from timelens_plugins.training.dataset import clips_of
 
-__all__ = ["PromptOrder", "PromptSampler", "drawing_of", "epoch_order", "shuffled", "shuffled_by_video"]
+__all__ = ["PromptOrder", "PromptSampler", "check_size", "drawing_of", "epoch_order", "shuffled", "shuffled_by_video"]
 
 PromptOrder = Callable[[int], Iterable[int]]
 """Epoch -> indices of the data set's rows, in the order of training; equal on every process.
@@ -114,6 +114,19 @@ def _next_block(blocks: Sequence[tuple[int, list[int]]], room: int, taken: set[i
     return other or 0
 
 
+def check_size(size: int, prompts: int) -> None:
+    """Refuse fewer prompts than one generation batch takes.
+
+    Raises:
+        ValueError: with the remedy.
+    """
+    if size < prompts:
+        raise ValueError(
+            f"the data set has {size} prompts, fewer than the {prompts} of one generation batch: add data, or "
+            "lower per_device_train_batch_size, steps_per_generation or the number of processes"
+        )
+
+
 class PromptSampler(Sampler[int]):
     """Rows of whole groups in an order that depends on the epoch's number, not on how often it was iterated.
 
@@ -142,11 +155,7 @@ class PromptSampler(Sampler[int]):
         epoch: Callable[[], int],
         over: Callable[[], bool] = lambda: False,
     ) -> None:
-        if size < prompts:
-            raise ValueError(
-                f"the data set has {size} prompts, fewer than the {prompts} of one generation batch: add data, or "
-                "lower per_device_train_batch_size, steps_per_generation or the number of processes"
-            )
+        check_size(size, prompts)
         self.order, self.size, self.epoch, self.over = order, size, epoch, over
         self.prompts, self.generations, self.repeats = prompts, generations, repeats
 
