@@ -99,7 +99,8 @@ PHRASES: tuple[tuple[str, str, str | Callable[[re.Match[str]], str]], ...] = (
     ),
     (
         "question query sentence description; asks refers means describes mentions needs wants",
-        r"but the (?<=\bbut the )(?:question|query|sentence|description) (?:asks|refers|means|describes|mentions|needs|wants)\b",
+        r"but the (?<=\bbut the )(?:question|query|sentence|description) "
+        r"(?:asks|refers|means|describes|mentions|needs|wants)\b",
         "wait the event",
     ),
     (
