@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,32 @@ def test_values_out_of_range_are_named(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         load(tiny_checkpoints["qwen3_vl"], **options)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"fps": "abc"}, "fps must be a number, got 'abc'"),
+        ({"total_tokens": "14k"}, "total_tokens must be a number, got '14k'"),
+        ({"max_frames": 768.9}, "max_frames must be a positive whole number, got 768.9"),
+        ({"max_rows": 1.5}, "max_rows must be a positive whole number, got 1.5"),
+        ({"max_rows": 0}, "max_rows must be a positive whole number, got 0"),
+        ({"clip_workers": -1}, "clip_workers must be a positive whole number, got -1"),
+        ({"cache": "frames", "cache_gb": "much"}, "cache_gb must be a number, got 'much'"),
+        ({"video_backend": "ffmpeg"}, "unknown video backend 'ffmpeg'"),
+        ({"share_prefix": "maybe"}, "share_prefix must be true or false, got 'maybe'"),
+        ({"journal": ""}, "journal: no value; is a variable unset"),
+        ({"cache": " ", "journal": ""}, "cache, journal: no value"),
+        ({"journal": "", "engine": "api"}, "journal: no value"),
+    ],
+)
+def test_what_is_wrong_with_a_value_is_said_before_a_model_is_looked_for(
+    given: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=re.escape(told)):
+        TimeLens(pretrained="no/such/checkpoint", **given)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_unknown_argument_is_named(tiny_checkpoints: dict[str, Path]) -> None:

@@ -26,6 +26,7 @@ from transformers import GenerationConfig
 
 from timelens_plugins.answers import GROUNDING_PROMPT, ask, read_prompt
 from timelens_plugins.clips import ClipKey
+from timelens_plugins.evaluation.arguments import as_flag, as_number, as_whole, check_filled, clip_options
 from timelens_plugins.evaluation.generation import cut_at, generation_of, task_generation
 from timelens_plugins.evaluation.processes import Processes
 from timelens_plugins.evaluation.questions import SEED, Item, item_of, question_of
@@ -36,9 +37,8 @@ from timelens_plugins.inference.engines import check_engine
 from timelens_plugins.inference.journal import Journal
 from timelens_plugins.inference.shares import in_order
 from timelens_plugins.renamed import refuse_renamed
-from timelens_plugins.video import open_cache
 
-__all__ = ["DTYPES", "TimeLens", "as_flag"]
+__all__ = ["DTYPES", "TimeLens"]
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +97,7 @@ class TimeLens(lmms):
     def __new__(cls, *args: Any, engine: str = "transformers", **options: Any) -> TimeLens:
         """Of the class that goes with the engine."""
         check_engine(engine)
+        check_filled(options)
         if cls is TimeLens and engine == "api":
             from timelens_plugins.evaluation.api_model import TimeLensApi
 
@@ -154,6 +155,13 @@ class TimeLens(lmms):
         if max_rows is None and int(batch_size) != 1:
             max_rows = int(batch_size)
         self._set_up(prompt, journal, device, {"pretrained": pretrained, "revision": revision})
+        self._options: dict[str, Any] = {
+            "share_prefix": as_flag("share_prefix", share_prefix),
+            "max_rows": None if max_rows is None else as_whole("max_rows", max_rows),
+            **clip_options(video_backend, cache, cache_gb, clip_workers),
+            "on_bad_video": on_bad_video,
+            "system_prompt": system_prompt,
+        }
         self._model, self.processor = load_model(
             pretrained,
             encoding,
@@ -164,25 +172,16 @@ class TimeLens(lmms):
             batch_frames=None if batch_frames is None else as_flag("batch_frames", batch_frames),
             revision=revision,
             thinking=None if thinking is None else as_flag("thinking", thinking),
-            fps=float(fps),
-            min_frames=int(min_frames),
-            max_frames=int(max_frames),
-            min_tokens=int(min_tokens),
-            total_tokens=int(total_tokens),
-            max_pixels=None if max_pixels is None else int(max_pixels),
+            fps=as_number("fps", fps),
+            min_frames=as_whole("min_frames", min_frames),
+            max_frames=as_whole("max_frames", max_frames),
+            min_tokens=as_whole("min_tokens", min_tokens),
+            total_tokens=as_whole("total_tokens", total_tokens),
+            max_pixels=None if max_pixels is None else as_whole("max_pixels", max_pixels),
             times=times,
         )
         self._batch_size = int(batch_size)
         self._say_prompt(prompt)
-        self._options: dict[str, Any] = {
-            "share_prefix": as_flag("share_prefix", share_prefix),
-            "max_rows": None if max_rows is None else int(max_rows),
-            "clip_workers": None if clip_workers is None else int(clip_workers),
-            "video_backend": video_backend,
-            "cache": open_cache(cache, cache_gb),
-            "on_bad_video": on_bad_video,
-            "system_prompt": system_prompt,
-        }
 
     def _set_up(self, prompt: str | None, journal: str | None, device: str | None, note: dict[str, Any]) -> None:
         """What is the same with every engine; faults of the prompt are said before a model is loaded."""
@@ -370,12 +369,3 @@ def _pick_device(device: str | None, accelerator: Accelerator) -> torch.device:
             f"device out, and {remedy} ACCELERATE_USE_CPU=true"
         )
     return accelerator.device
-
-
-def as_flag(name: str, value: object) -> bool:
-    """A truth value as lmms-eval's argument strings give it."""
-    if isinstance(value, bool):
-        return value
-    if str(value).lower() in ("true", "false"):
-        return str(value).lower() == "true"
-    raise ValueError(f"{name} must be true or false, got {value!r}")

@@ -7,13 +7,13 @@ from typing import Any
 
 from timelens_plugins.encodings import load_processor
 from timelens_plugins.encodings.messages import sampling_keys
+from timelens_plugins.evaluation.arguments import as_flag, clip_options
 from timelens_plugins.evaluation.generation import generation_of
-from timelens_plugins.evaluation.model import DTYPES, TimeLens, as_flag
+from timelens_plugins.evaluation.model import DTYPES, TimeLens
 from timelens_plugins.inference.vllm.engine import VllmEngine
 from timelens_plugins.inference.vllm.model import VllmModel
 from timelens_plugins.inference.vllm.settings import VllmSettings
 from timelens_plugins.renamed import refuse_renamed
-from timelens_plugins.video import open_cache
 
 __all__ = ["TimeLensVllm"]
 
@@ -72,6 +72,7 @@ class TimeLensVllm(TimeLens):
         if isinstance(options.get("enforce_eager"), str):
             options["enforce_eager"] = as_flag("enforce_eager", options["enforce_eager"])
         settings = VllmSettings(**{k: v for k, v in options.items() if k not in frames})
+        clips = clip_options(video_backend, cache, cache_gb, clip_workers)
         self._set_up(prompt, journal, None, {"engine": engine, "pretrained": pretrained, "revision": revision})
         self.processor = load_processor(
             pretrained,
@@ -84,9 +85,7 @@ class TimeLensVllm(TimeLens):
         self._batch_size = 1
         self._say_prompt(prompt)
         self._options = {
-            "clip_workers": None if clip_workers is None else int(clip_workers),
-            "video_backend": video_backend,
-            "cache": open_cache(cache, cache_gb),
+            **clips,
             "on_bad_video": on_bad_video,
             "system_prompt": system_prompt,
         }
