@@ -214,3 +214,13 @@ def test_a_real_server_answers_as_its_model(served: tuple[str, Path], benchmark_
         new = output[0, inputs["input_ids"].shape[1] :]
         assert processor.decode(new, skip_special_tokens=True).strip() == row["filtered_resps"].strip()
     assert len({row["filtered_resps"] for row in rows}) > 1
+
+
+def test_processes_keep_the_limit_of_requests_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = TimeLens("tiny", engine="api", base_url="http://localhost:1/v1", requests_per_minute=60, prompt="{query}?")
+    for processes in (1, 4):
+        monkeypatch.setattr(model, "_world_size", processes)
+        engine = model._engine({})
+        assert engine.options.requests_per_minute == 60 / processes
+        assert engine.rules == model._api.rules
+        engine.close()

@@ -19,6 +19,7 @@ from timelens_plugins.clips import load_clip
 from timelens_plugins.encodings import build_messages
 from timelens_plugins.evaluation.generation import task_generation
 from timelens_plugins.evaluation.model import TimeLens
+from timelens_plugins.inference.journal import JournalError
 from timelens_plugins.video import VideoError, sample_frames
 
 CLIPS = {"3MSZA": "person turn a light on", "OHOFG": "person sitting down in a chair"}
@@ -242,6 +243,12 @@ def test_what_is_wrong_with_a_value_is_said_before_a_model_is_looked_for(
     with pytest.raises(ValueError, match=re.escape(told)):
         TimeLens(pretrained="no/such/checkpoint", **given)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_journal_that_is_a_file_is_said_before_a_model_is_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "journal").write_text("a file")
+    with pytest.raises(JournalError, match="is a file; a journal is a folder"):
+        TimeLens("no/such/checkpoint", journal=str(tmp_path / "journal"))
 
 
 def test_an_unknown_argument_is_named(tiny_checkpoints: dict[str, Path]) -> None:

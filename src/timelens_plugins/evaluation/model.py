@@ -34,7 +34,7 @@ from timelens_plugins.families.load import load_model
 from timelens_plugins.inference.answering import Answer, Engine
 from timelens_plugins.inference.engine import VideoAnswerer
 from timelens_plugins.inference.engines import check_engine
-from timelens_plugins.inference.journal import Journal
+from timelens_plugins.inference.journal import Journal, check_folder
 from timelens_plugins.inference.shares import in_order
 from timelens_plugins.renamed import refuse_renamed
 
@@ -184,10 +184,11 @@ class TimeLens(lmms):
         self._say_prompt(prompt)
 
     def _set_up(self, prompt: str | None, journal: str | None, device: str | None, note: dict[str, Any]) -> None:
-        """What is the same with every engine; faults of the prompt are said before a model is loaded."""
+        """What is the same with every engine; faults of prompt and journal are said before a model is loaded."""
         lmms.__init__(self)
         self._prompt = None if prompt is None else read_prompt(prompt)
-        self._journal, self._note = journal, note
+        self._journal = None if journal is None else check_folder(Path(journal).expanduser())
+        self._note = note
         self.accelerator = Accelerator()
         if self.accelerator.num_processes > 1:
             # lmms-eval leaves its process group to the interpreter's exit, where processes abort one another.
@@ -325,7 +326,7 @@ class TimeLens(lmms):
             return None
         # Generation settings belong to the question: all engines of a run have the same settings otherwise.
         settings = {**next(iter(engines.values())).settings(), "prompt": self._prompt}
-        return Journal(Path(self._journal).expanduser(), settings, self._note)
+        return Journal(self._journal, settings, self._note)
 
     def _say_other_seeds(self, journal: Journal, missing: Sequence[str]) -> None:
         """Sampled answers of another ``--seed`` do not count, which the log says."""

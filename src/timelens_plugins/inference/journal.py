@@ -36,7 +36,7 @@ from timelens_plugins.atomic import NO_FOLLOW, write_whole
 from timelens_plugins.file_state import State, state_of
 from timelens_plugins.inference.contents import Contents
 
-__all__ = ["Journal", "JournalError", "differences"]
+__all__ = ["Journal", "JournalError", "check_folder", "differences"]
 
 logger = logging.getLogger(__name__)
 
@@ -68,9 +68,7 @@ class Journal:
         settings: Mapping[str, Any],
         note: Mapping[str, Any] | None = None,
     ) -> None:
-        self.folder = Path(folder)
-        if self.folder.exists() and not self.folder.is_dir():
-            raise JournalError(f"{self.folder} is a file; a journal is a folder: choose another name")
+        self.folder = check_folder(folder)
         self.settings: dict[str, Any] = json.loads(json.dumps(settings, sort_keys=True))
         text = json.dumps(self.settings, sort_keys=True)
         self.path = self.folder / hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
@@ -278,6 +276,20 @@ class Journal:
                 "; ".join(differing),
                 nearest,
             )
+
+
+def check_folder(folder: str | os.PathLike[str]) -> Path:
+    """The folder of a journal, made where it is missing: before what takes long.
+
+    Raises:
+        JournalError: it is a file.
+        OSError: it cannot be made.
+    """
+    path = Path(folder)
+    if path.exists() and not path.is_dir():
+        raise JournalError(f"{path} is a file; a journal is a folder: choose another name")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _line(record: Mapping[str, Any]) -> bytes:
