@@ -145,7 +145,9 @@ def _endpoint(
     """A model behind an OpenAI-compatible endpoint."""
     from timelens_plugins.inference.api.engine import ApiEngine
 
-    engine = ApiEngine(api_settings(data, arguments), answering.generation(), answering.samples)
+    engine = ApiEngine(
+        api_settings(data, arguments).among(arguments.shards or 1), answering.generation(), answering.samples
+    )
     return engine, engine_settings(engine, arguments.model_name_or_path, answering)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 from timelens_plugins.answers import GROUNDING_PROMPT
@@ -60,8 +60,4 @@ class TimeLensApi(TimeLens):
         return self._api.rules.prompt or GROUNDING_PROMPT
 
     def _engine(self, generation: Mapping[str, Any]) -> ApiEngine:
-        limit = self._api.requests_per_minute
-        if limit is None:
-            return ApiEngine(self._api, generation)
-        own = replace(self._api, requests_per_minute=limit / self.world_size)  # the limit is the endpoint's
-        return ApiEngine(own, generation)
+        return ApiEngine(self._api.among(self.world_size), generation)

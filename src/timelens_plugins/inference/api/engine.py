@@ -100,6 +100,11 @@ class ApiSettings:
         if self.prompt is not None:
             object.__setattr__(self, "rules", replace(self.rules, prompt=self.prompt))
 
+    def among(self, processes: int) -> ApiSettings:
+        """Those of one of several processes, which keep the limit of requests together."""
+        limit = self.requests_per_minute
+        return self if limit is None else replace(self, requests_per_minute=limit / processes)
+
 
 class ApiEngine(Engine[Parts]):
     """Answers by requests to an endpoint.
