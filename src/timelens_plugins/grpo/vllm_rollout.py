@@ -204,6 +204,8 @@ class VllmRollout:
         self._folder = TemporaryDirectory(prefix="timelens-vllm-")
         config = copy.deepcopy(base.config)
         config.architectures = config.architectures or [type(base).__name__]
+        # vLLM 0.32 on a CPU keeps a head in a layout of its own, and gives one that is the embeddings no new weights.
+        config.tie_word_embeddings = config.get_text_config().tie_word_embeddings = False
         for part in (config, base.generation_config, trainer.processing_class):
             part.save_pretrained(self._folder.name)
         _load_from(model)
@@ -293,7 +295,8 @@ def _load_from(model: nn.Module) -> None:
 
 
 def named_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Weights by the names they have in a model without adapters; those with one are merged, in a copy.
+    """Weights by the names they have in a model without adapters; those with one are merged, in a copy. A head that is
+    the embeddings comes as well.
 
     Args:
         model: unwrapped and whole. Its own weights stay exactly as they are, which merging them, and taking the adapter
@@ -301,7 +304,7 @@ def named_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """
     adapted = is_peft_model(model)
     base: nn.Module = model.get_base_model() if adapted else model  # type: ignore[operator]
-    for name, parameter in base.named_parameters():
+    for name, parameter in base.named_parameters(remove_duplicate=False):
         name = name.replace("_checkpoint_wrapped_module.", "")
         if adapted:
             layer, inside, own = name.rpartition(".base_layer.")
