@@ -21,7 +21,16 @@ UNRECORDED = "settings not recorded"
 FREE = frozenset(
     (
         *("pretrained", "revision", "encoding", "on_bad_video", "journal", "video_backend", "clip_workers"),
-        *("device", "device_map", "dtype", "attn_implementation", "batch_size", "max_batch_size", "max_rows"),
+        *(
+            "device",
+            "device_map",
+            "dtype",
+            "attn_implementation",
+            "batch_frames",
+            "batch_size",
+            "max_batch_size",
+            "max_rows",
+        ),
         *("share_prefix", "cache", "cache_gb"),
         *RENAMED,  # results of earlier releases
     )
