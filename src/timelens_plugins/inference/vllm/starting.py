@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from transformers import AutoConfig
 
 from timelens_plugins.encodings import InterleavedTimestampsMixin
 from timelens_plugins.inference.vllm.request import most_images, most_vision_tokens
@@ -53,8 +54,10 @@ def start_llm(
         "disable_log_stats": False,
         **settings,
     }
-    if current_platform.is_cpu() and (longest := arguments.get("max_model_len", -1)) > 0:
+    longest = arguments.get("max_model_len", -1)
+    if current_platform.is_cpu() and longest > 0 and not _has_linear_attention(path):
         # A prompt that vLLM reads in parts sets the generator of a sampled answer back, which one on a CPU cannot be.
+        # To cache prefixes of linear attention it has to read in parts.
         arguments["enable_chunked_prefill"] = False
         arguments["max_num_batched_tokens"] = max(arguments["max_num_batched_tokens"], longest)
     try:
@@ -64,6 +67,11 @@ def start_llm(
             f"{name}: vLLM {vllm_version()} cannot load it: {error}. Take {instead}, or change what the message names; "
             f"vLLM was given {arguments}"
         ) from error
+
+
+def _has_linear_attention(path: str) -> bool:
+    config = AutoConfig.from_pretrained(path).get_text_config()
+    return "linear_attention" in (getattr(config, "layer_types", None) or ())
 
 
 def vllm_version() -> str:
