@@ -19,6 +19,10 @@ import tempfile
 from pathlib import Path
 
 COMMANDS = ("score", "report")
+WHO = ("a person", "the man in a red shirt", "a woman", "the child", "somebody")
+DOES = ("opens", "closes", "takes", "puts down", "looks at", "walks to", "throws away")
+WHAT = ("the door", "a book", "the fridge", "a cup of coffee", "the window", "a towel")
+NEXT = ("", "and sits down", "in the kitchen", "while talking on the phone", "for a second time")
 
 
 def main() -> int:
@@ -46,7 +50,7 @@ def write(path: Path, rows: int) -> None:
             end = start + rng.uniform(1, 10)
             a = max(0.0, start + rng.gauss(0, 2))
             b = a + rng.uniform(1, 10)
-            query = f"person number {i % 5} does thing {rng.randrange(1000)} at the table"
+            query = f"{rng.choice(WHO)} {rng.choice(DOES)} {rng.choice(WHAT)} {NEXT[i % len(NEXT)]}"
             key = f"V{i // 5:06}.mp4>>>{query}>>>{json.dumps([[round(start, 1), round(end, 1)]])}"
             answer = f"The event happens in {a:.1f} - {b:.1f} seconds."
             entry = {"timestamps": [[round(a, 1), round(b, 1)]], "answers": answer}
