@@ -14,6 +14,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from timelens_plugins.shared_prefix import PromptTree, accelerate_vision, encode_vision, log_probs, uninstall
 from timelens_plugins.shared_prefix import acceleration as acceleration_module
 from timelens_plugins.shared_prefix import vision as vision_module
+from timelens_plugins.shared_prefix.acceleration import batch_frames
 
 TRAINED = {
     "nothing": lambda name: False,
@@ -132,6 +133,21 @@ def test_accelerated_tower_is_the_same_tower(build: Callable[..., Any], processo
         assert len(calls) == plain_calls
     finally:
         ALL_ATTENTION_FUNCTIONS["sdpa"] = sdpa
+
+
+def test_frames_batched_twice_are_batched(build: Callable[..., Any], processor: Any) -> None:
+    """As where a model that was loaded so is accelerated as well."""
+    model, prompt = build(), video_prompt(processor)
+
+    def features() -> torch.Tensor:
+        output = model.model.get_video_features(prompt.vision["pixel_values_videos"], prompt.vision["video_grid_thw"])
+        return torch.cat(list(output.pooler_output))
+
+    with torch.no_grad():
+        expected = features()
+        batch_frames(model.model.visual)
+        accelerate_vision(model, measure=False)
+        torch.testing.assert_close(features(), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_attention_that_is_changed_afterwards_gets_its_frames(

@@ -183,7 +183,7 @@ class _FrameBatcher:
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         bounds: Tensor = kwargs["cu_seqlens"]
         config: Any = module.config
-        if config._attn_implementation != "sdpa":
+        if config._attn_implementation != "sdpa" or "frame_lengths" in kwargs:  # batched twice is batched
             return args, kwargs
         if (
             self._last is None or self._last[0] is not bounds

@@ -55,7 +55,7 @@ def start_llm(
         **settings,
     }
     longest = arguments.get("max_model_len", -1)
-    if current_platform.is_cpu() and longest > 0 and not _has_linear_attention(path):
+    if current_platform.is_cpu() and longest > 0 and not _has_linear_attention(path, settings):
         # A prompt that vLLM reads in parts sets the generator of a sampled answer back, which one on a CPU cannot be.
         # To cache prefixes of linear attention it has to read in parts.
         arguments["enable_chunked_prefill"] = False
@@ -69,8 +69,8 @@ def start_llm(
         ) from error
 
 
-def _has_linear_attention(path: str) -> bool:
-    config = AutoConfig.from_pretrained(path).get_text_config()
+def _has_linear_attention(path: str, settings: Mapping[str, Any]) -> bool:
+    config = AutoConfig.from_pretrained(path, revision=settings.get("revision") or "main").get_text_config()
     return "linear_attention" in (getattr(config, "layer_types", None) or ())
 
 
