@@ -13,6 +13,7 @@ The same random model in float32 (``--family``; hidden size 256, 4 layers), the 
 - *loader*: one query at a time through the model's own ``generate``; a DataLoader prepares the next prompts;
 - *lmms-eval*: its own model of the family at the same frame rate and pixel budget.
 
+``--inputs`` shows where the inputs of *loader* and *lmms-eval* for the first query differ, and times nothing.
 ``--parts`` adds the limit: what no way can do without, each part measured alone, and *together* beside their sum. Every
 video is decoded, processed, seen by the vision tower and prefilled once, and the answers share their decoding steps.
 """
@@ -20,6 +21,7 @@ video is decoded, processed, seen by the vision tower and prefilled once, and th
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import os
 import platform
@@ -29,6 +31,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 os.environ.setdefault("FORCE_QWENVL_VIDEO_READER", "decord")
 
@@ -36,11 +39,12 @@ import torch
 from lmms_eval.api.instance import Instance
 from torch.utils.data import DataLoader
 from transformers import GenerationConfig
+from transformers.generation.utils import GenerationMixin
 from transformers.utils import logging
 
 from timelens_plugins.answers import GROUNDING_PROMPT
 from timelens_plugins.clips import load_clip
-from timelens_plugins.encodings import build_messages
+from timelens_plugins.encodings import build_messages, load_processor
 from timelens_plugins.evaluation.model import TimeLens
 from timelens_plugins.families.tiny import save_checkpoint
 from timelens_plugins.shared_prefix import complete, encode_vision, prefill, share_prompt
@@ -64,6 +68,7 @@ def main() -> int:
     parser.add_argument("--max-new-tokens", type=int, default=32, help="of an answer")
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     parser.add_argument("--parts", action="store_true", help="also what no way can do without, part by part")
+    parser.add_argument("--inputs", action="store_true", help="what loader and lmms-eval give a model, compared")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -81,6 +86,9 @@ def main() -> int:
         ]
         print(f"{platform.machine()}, {os.cpu_count()} cores, {args.threads} thread(s), torch {torch.__version__}")
         print(f"{args.family}, {len(videos)} videos x {args.queries} queries, {args.max_new_tokens} tokens an answer")
+        if args.inputs:
+            compare_inputs(folder / "model", args, rows[:1])
+            return 0
         seconds: dict[str, float] = {}
         answers: dict[str, list[str]] = {}
         for way in args.ways:
@@ -108,6 +116,28 @@ def main() -> int:
                 equal = sum(a == b for a, b in zip(texts, answers[way], strict=True))
                 print(f"{way} / sum of parts: {value * len(rows) / limit:.2f}x, {equal} of {len(rows)} answers equal")
     return 0
+
+
+def compare_inputs(checkpoint: Path, args: argparse.Namespace, rows: Sequence[Row]) -> None:
+    """Print what differs between the inputs of two ways: ids, and the largest difference of pixels."""
+    given: dict[str, Any] = {}
+    generate = GenerationMixin.generate
+    for way in ("loader", "lmms-eval"):
+
+        def watched(self: Any, *own: Any, way: str = way, **inputs: Any) -> Any:
+            given[way] = inputs
+            return generate(self, *own, **inputs)
+
+        with mock.patch.object(GenerationMixin, "generate", watched):
+            WAYS[way](checkpoint, args)(rows)
+    tokenizer = load_processor(checkpoint).tokenizer
+    ours, theirs = (inputs["input_ids"][0].tolist() for inputs in given.values())
+    for kind, i, j, k, m in difflib.SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
+        if kind != "equal":
+            print(f"loader {tokenizer.decode(ours[i:j])!r} at {i}, lmms-eval {tokenizer.decode(theirs[k:m])!r} at {k}")
+    pixels = [inputs["pixel_values_videos"].float() for inputs in given.values()]
+    same = pixels[0].shape == pixels[1].shape
+    print(f"largest difference of pixels: {float((pixels[0] - pixels[1]).abs().max()) if same else 'other shapes'}")
 
 
 def _cpu_seconds() -> float:

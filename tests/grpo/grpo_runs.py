@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from timelens_plugins.difficulty import OnlineDifficulty
 from timelens_plugins.encodings import load_processor
 from timelens_plugins.grpo import TimeLensGRPOConfig, TimeLensGRPOTrainer
 from timelens_plugins.moments import Moment, load_moments
+from timelens_plugins.training.checkpoints import last_checkpoint
 from timelens_plugins.training.dataset import moments_dataset
 
 SAMPLING: dict[str, Any] = {"fps": 1.0, "min_tokens": 4, "total_tokens": 64}
@@ -90,6 +94,25 @@ def make_trainer(
         callbacks=callbacks,
         difficulty=None if online is None else OnlineDifficulty(dataset["id"], **online),
     )
+
+
+def killed_beside(whole: Any, checkpoint: Path, annotations: Path, folder: Path, *how: str) -> str | None:
+    """The last whole checkpoint of a run of ``killed_online_run.py`` into ``folder``; ``whole`` trains meanwhile.
+
+    ``how``: further arguments of that run.
+    """
+    script = Path(__file__).with_name("killed_online_run.py")
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(checkpoint), str(annotations), str(folder), *how],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    whole.train()
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == -9, errors[-2000:]
+    return last_checkpoint(folder)
 
 
 def history(trainer: Any, *names: str) -> list[tuple[Any, ...]]:

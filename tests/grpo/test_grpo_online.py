@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from grpo_runs import GENERATIONS, Diary, history
+from grpo_runs import GENERATIONS, Diary, history, killed_beside
 from killed_online_run import KILLED_AFTER, SETTINGS, plateau
 
 from timelens_plugins.difficulty import Estimates, OnlineDifficulty
@@ -24,7 +21,7 @@ from timelens_plugins.grpo import TimeLensGRPOTrainer, resume
 from timelens_plugins.grpo.online import DIFFICULTY_FILE, OnlineDraws
 from timelens_plugins.moments import Moment
 from timelens_plugins.rewards import parse_penalty, temporal_iou_reward, wasserstein_reward
-from timelens_plugins.training.checkpoints import STATE_FILE, last_checkpoint
+from timelens_plugins.training.checkpoints import STATE_FILE
 from timelens_plugins.training.dataset import moments_dataset
 
 MakeTrainer = Callable[..., TimeLensGRPOTrainer]
@@ -42,20 +39,9 @@ def test_kill_and_resume(
 ) -> None:
     """Losses, draws, estimates and what the plateau rule knows are those of an uninterrupted run."""
     killed = tmp_path / "killed"
-    command = [sys.executable, str(Path(__file__).with_name("killed_online_run.py"))]
-    process = subprocess.Popen(
-        [*command, str(tiny_checkpoints["qwen3_vl"]), str(annotations), str(killed)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
     watching, diary = plateau(), Diary()
     whole = make_trainer(callbacks=[watching], reward=diary, **SETTINGS | {"save_strategy": "no"})
-    whole.train()
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == -9, errors[-2000:]
-    checkpoint = last_checkpoint(killed)
+    checkpoint = killed_beside(whole, tiny_checkpoints["qwen3_vl"], annotations, killed)
     assert checkpoint == str(killed / f"checkpoint-{KILLED_AFTER}")
 
     rewatching, rest = plateau(), Diary()

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from delta_rule import keep_double
-from grpo_runs import GENERATIONS, Diary, history
+from grpo_runs import GENERATIONS, Diary, history, killed_beside
 from killed_online_run import KILLED_AFTER, VIDEOS, plateau
 from peft import LoraConfig
 from test_grpo_online import FIGURES, states
@@ -28,7 +25,6 @@ from timelens_plugins.grpo.sampler import shuffled_by_video
 from timelens_plugins.moments import Moment
 from timelens_plugins.rewards import temporal_iou_reward
 from timelens_plugins.shared_prefix import PromptTree
-from timelens_plugins.training.checkpoints import last_checkpoint
 
 MakeTrainer = Callable[..., TimeLensGRPOTrainer]
 NAMES = ("loss", "grad_norm", "reward", "entropy", "kl", "num_tokens")
@@ -330,20 +326,9 @@ def test_kill_and_resume(
 ) -> None:
     """In the middle of a generation batch of eight prompts of four videos, drawn by online difficulty."""
     killed = tmp_path / "killed"
-    command = [sys.executable, str(Path(__file__).with_name("killed_online_run.py"))]
-    process = subprocess.Popen(
-        [*command, str(tiny_checkpoints["qwen3_vl"]), str(annotations), str(killed), "videos"],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
     diary, watching = Diary(), plateau()
     whole = make_trainer(callbacks=[watching], reward=diary, **VIDEOS | {"save_strategy": "no"})
-    whole.train()
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == -9, errors[-2000:]
-    checkpoint = last_checkpoint(killed)
+    checkpoint = killed_beside(whole, tiny_checkpoints["qwen3_vl"], annotations, killed, "videos")
     assert checkpoint == str(killed / f"checkpoint-{KILLED_AFTER}")
     rest = Diary()
     resumed = make_trainer(output_dir=killed, callbacks=[plateau()], reward=rest, **VIDEOS)
